@@ -1,0 +1,59 @@
+"""Every random draw has an address: a tuple of integers, such as (seed, step), seeds its own generator.
+
+So a resumed run draws what the unbroken one would have, and no draw depends on the device or on what came before.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+STREAMS = ("pooled", "two")
+
+
+def generator(*address: int) -> torch.Generator:
+    """The CPU generator at an address of non-negative integers."""
+    (word,) = np.random.SeedSequence(address).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(word >> np.uint64(1)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One mini-batch. u: positions in U. s: positions in S. Both int64."""
+
+    u: Tensor
+    s: Tensor
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, stream: int, epoch: int, n: int) -> Tensor:
+    return torch.randperm(n, generator=generator(seed, stream, epoch))
+
+
+def _positions(seed: int, stream: int, n: int, first: int, count: int) -> Tensor:
+    """Draws first .. first + count - 1 of an endless sequence of shuffles of 0..n-1: every image once an epoch."""
+    drawn = []
+    while count:
+        epoch, at = divmod(first, n)
+        part = _permutation(seed, stream, epoch, n)[at : at + count]
+        drawn.append(part)
+        first, count = first + len(part), count - len(part)
+    return torch.cat(drawn)
+
+
+def draw_batch(stream: str, n_u: int, n_s: int, size: int, s_per_batch: int, seed: int, step: int) -> Batch:
+    """The mini-batch of a step, B in Algorithm 1.
+
+    stream: `pooled` draws from U and S together, as Algorithm 1 is written: the number of sensitive images varies from
+        batch to batch around size * n_s / (n_u + n_s). `two` draws s_per_batch from S and the rest from U.
+    Raises ValueError for an unknown stream.
+    """
+    if stream == "pooled":
+        pool = _positions(seed, 0, n_u + n_s, step * size, size)
+        return Batch(pool[pool < n_u], pool[pool >= n_u] - n_u)
+    if stream == "two":
+        u = _positions(seed, 1, n_u, step * (size - s_per_batch), size - s_per_batch)
+        return Batch(u, _positions(seed, 2, n_s, step * s_per_batch, s_per_batch))
+    raise ValueError(f"unknown way to draw batches {stream!r}; known: {', '.join(STREAMS)}")

@@ -1,0 +1,48 @@
+"""Files are written whole or not at all: a temporary file beside the target, then os.replace."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file and move it to `path` in one step.
+
+    Raises UserError when the folder cannot be written or the disk is full; what was at `path` stays as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent} ({error.strerror}): choose another folder with --out") from None
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): make room, or choose another folder with --out") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Add one JSON line to `path`."""
+    old = path.read_text() if path.exists() else ""
+    write_whole(path, lambda temporary: temporary.write_text(old + json.dumps(row) + "\n"))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file. Raises UserError when it is missing or a line is not JSON."""
+    if not path.is_file():
+        raise UserError(f"no rows at {path}: run an experiment first, or name the rows.jsonl of one")
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not a file of JSON lines ({error}): name the rows.jsonl of an experiment") from None

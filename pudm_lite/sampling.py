@@ -1,0 +1,138 @@
+"""Samplers by name over any noise estimate: `ddpm`, `ddim`, and `dpmpp`, a few-step solver.
+
+A sampler is a function of eps(x_t, t), of the schedule alpha_bar and of the steps to visit. One generator an image
+supplies all of its noise, so a picture depends on its seed and not on its neighbours in the batch. Written out here
+because a reader should see them; tests hold them to Diffusers' DDPMScheduler, DDIMScheduler and
+DPMSolverMultistepScheduler.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .diffusion import Process, eps_from_output
+from .draws import generator
+
+Eps = Callable[[Tensor, Tensor], Tensor]
+"""eps(x_t (B, C, H, W), t (B,) int64) -> (B, C, H, W)."""
+
+
+def image_generators(seed: int, first: int, count: int) -> list[torch.Generator]:
+    """One generator for each of the images first .. first + count - 1 of a seed."""
+    return [generator(seed, index) for index in range(first, first + count)]
+
+
+def _normal(shape: tuple[int, ...], generators: list[torch.Generator], like: Tensor | None = None) -> Tensor:
+    noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
+    return noise if like is None else noise.to(like)
+
+
+def timestep_grid(total: int, steps: int) -> Tensor:
+    """The steps t that a sampler visits, from T - 1 down, evenly spaced (Diffusers: timestep_spacing="trailing").
+
+    Trailing spacing starts at T - 1, where the image is pure noise, as the sampler's first x is (Lin et al. 2024).
+    Returns (steps,) int64, decreasing. Raises ValueError unless 1 <= steps <= total.
+    """
+    if not 1 <= steps <= total:
+        raise ValueError(f"sampler steps must lie in 1..{total}, got {steps}")
+    return (torch.arange(total, 0, -total / steps, dtype=torch.float64).round().long() - 1)[:steps]
+
+
+def _previous(grid: Tensor, alpha_bar: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(t, alpha_bar at t, alpha_bar at the next step of the grid; 1 after the last)."""
+    after = torch.cat([alpha_bar[grid[1:]], alpha_bar.new_ones(1)])
+    return zip(grid.tolist(), alpha_bar[grid], after, strict=True)
+
+
+def predicted_x0(x: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+    """x_0 as Eq. 6 gives it from x_t and eps, clipped to the range of images."""
+    return ((x - (1 - ab).sqrt() * eps) / ab.sqrt()).clamp(-1, 1)
+
+
+def ddpm(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list[torch.Generator]) -> Iterator[Tensor]:
+    """Ancestral sampling (Ho et al. 2020): the posterior q(x_s | x_t, x_0) at the predicted x_0, its mean plus noise.
+
+    No noise is added at the last step. Yields x after every step.
+    """
+    for t, ab, ab_next in _previous(grid, alpha_bar):
+        x0 = predicted_x0(x, eps(x, torch.full((len(x),), t, device=x.device)), ab)
+        alpha = ab / ab_next  # of the step taken, t -> next
+        mean = ab_next.sqrt() * (1 - alpha) / (1 - ab) * x0 + alpha.sqrt() * (1 - ab_next) / (1 - ab) * x
+        variance = (1 - ab_next) / (1 - ab) * (1 - alpha)
+        x = mean + variance.sqrt() * _normal(tuple(x.shape[1:]), generators, x) if ab_next < 1 else mean
+        yield x
+
+
+def ddim(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list[torch.Generator]) -> Iterator[Tensor]:
+    """The deterministic sampler of Song et al. (2020a), eta = 0: keep the direction, shrink the noise.
+
+    eps is recomputed from the clipped x_0, so that the two describe one x_t. Yields x after every step.
+    """
+    for t, ab, ab_next in _previous(grid, alpha_bar):
+        x0 = predicted_x0(x, eps(x, torch.full((len(x),), t, device=x.device)), ab)
+        direction = (x - ab.sqrt() * x0) / (1 - ab).sqrt()
+        x = ab_next.sqrt() * x0 + (1 - ab_next).sqrt() * direction
+        yield x
+
+
+def dpmpp(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list[torch.Generator]) -> Iterator[Tensor]:
+    """DPM-Solver++(2M) (Lu et al. 2022): a two-step solver in half log-SNR; the first and last step are DDIM's.
+
+    A dozen steps give what DDIM needs several dozen for. Yields x after every step.
+    """
+    last_x0, last_h = None, None
+    for t, ab, ab_next in _previous(grid, alpha_bar):
+        x0 = predicted_x0(x, eps(x, torch.full((len(x),), t, device=x.device)), ab)
+        if ab_next == 1:  # to sigma = 0: the step lands on x_0
+            x = x0
+            yield x
+            return
+        h = 0.5 * (torch.logit(ab_next.double()) - torch.logit(ab.double()))
+        target = x0
+        if last_x0 is not None:
+            r = float(last_h / h)
+            target = x0 + (x0 - last_x0) / (2 * r)
+        sigma, sigma_next = (1 - ab).sqrt(), (1 - ab_next).sqrt()
+        x = sigma_next / sigma * x - ab_next.sqrt() * float(torch.expm1(-h)) * target
+        last_x0, last_h = x0, h
+        yield x
+
+
+SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
+
+
+@torch.no_grad()
+def sample(
+    network: Callable[[Tensor, Tensor], Tensor],
+    process: Process,
+    shape: tuple[int, int, int],
+    n: int,
+    sampler: str = "ddim",
+    steps: int = 50,
+    seed: int = 0,
+    batch_size: int = 250,
+    first: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[Tensor]:
+    """Draw images first .. first + n - 1 of a seed, a batch at a time.
+
+    network: maps x_t (B, C, H, W), t (B,) to what `process` says it predicts. shape: (C, H, W).
+    Yields (b, C, H, W) float32 on the CPU, in [-1, 1]. The same picture whatever the batch size (up to float rounding).
+    Raises ValueError for an unknown sampler (the message lists the known) and for steps outside 1..T.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"unknown sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
+    alpha_bar = process.alpha_bar.to(device)
+    on_device = Process(alpha_bar, process.prediction)
+    grid = timestep_grid(process.steps, steps)
+
+    def eps(x: Tensor, t: Tensor) -> Tensor:
+        return eps_from_output(network(x, t), x, t, on_device)
+
+    for start in range(first, first + n, batch_size):
+        generators = image_generators(seed, start, min(batch_size, first + n - start))
+        x = _normal(shape, generators).to(device, memory_format=torch.channels_last)
+        for x in SAMPLERS[sampler](eps, x, alpha_bar, grid.to(device), generators):  # noqa: B007, B020
+            pass
+        yield x.float().cpu().contiguous()

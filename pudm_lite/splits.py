@@ -1,0 +1,108 @@
+"""Table 1 of Takahashi et al. (ICLR 2025): unlabeled data U, labelled sensitive data S, a normal-only test set."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One row of Table 1. Counts are numbers of images; `normal` and `sensitive` are class names."""
+
+    dataset: str
+    image_size: int
+    normal: tuple[str, ...]
+    sensitive: tuple[str, ...]
+    u_normal: int
+    u_sensitive: int
+    s: int
+    test: int
+
+    def swapped(self, test: int) -> "Configuration":
+        """The same with normal and sensitive exchanged."""
+        return Configuration(
+            self.dataset, self.image_size, self.sensitive, self.normal, self.u_normal, self.u_sensitive, self.s, test
+        )
+
+
+_EVEN = Configuration(
+    "mnist", 32, ("0", "2", "4", "6", "8"), ("1", "3", "5", "7", "9"), 25_000, 2_500, 2_500, 4_926
+)
+_CIFAR10 = Configuration(
+    "cifar10", 32, ("airplane", "automobile", "ship", "truck"),
+    ("bird", "cat", "deer", "dog", "frog", "horse"), 20_000, 2_000, 2_000, 4_000,
+)
+_STL10 = Configuration(
+    "stl10", 96, ("airplane", "car", "ship", "truck"),
+    ("bird", "cat", "deer", "dog", "horse", "monkey"), 2_000, 200, 200, 3_200,
+)
+_CELEBA = Configuration("celeba", 256, ("male",), ("female",), 2_000, 200, 200, 7_715)
+
+TABLE_1 = {
+    "mnist-even": _EVEN,
+    "mnist-odd": _EVEN.swapped(test=5_074),
+    "cifar10-vehicles": _CIFAR10,
+    "cifar10-animals": _CIFAR10.swapped(test=6_000),
+    "stl10-vehicles": _STL10,
+    "stl10-animals": _STL10.swapped(test=4_800),
+    "celeba-male": _CELEBA,
+    "celeba-female": _CELEBA.swapped(test=12_247),
+}
+"""The eight configurations, by `dataset-normal class`."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into a training set (u, s, n) and a test set.
+
+    u: (N_u,) the unlabeled data U, shuffled. u_sensitive: (N_u,) bool, the truth that PU learning does not see.
+    s: (M,) the labelled sensitive data S, disjoint from u.
+    n: positions in u, as many as M, of normal images whose label is revealed: only the method `pnu` looks at them.
+    test: (K,) normal images of the test set.
+    """
+
+    u: Tensor
+    u_sensitive: Tensor
+    s: Tensor
+    n: Tensor
+    test: Tensor
+
+    @property
+    def realised_share(self) -> float:
+        """The true share of sensitive images in U (Table 1: 1/11), beside which beta is an assumption."""
+        return float(self.u_sensitive.double().mean())
+
+
+def positive_unlabeled_split(
+    labels: Tensor, test_labels: Tensor, classes: tuple[str, ...], configuration: Configuration, seed: int
+) -> Split:
+    """Draw U, S and the test set of `configuration`: exact counts, without replacement, by seed.
+
+    labels, test_labels: (N,) int64, indices into classes.
+    Raises ValueError when a group has too few images.
+    """
+    rng = np.random.default_rng([seed, 1])
+
+    def members(labels: Tensor, group: tuple[str, ...], wanted: int, what: str) -> np.ndarray:
+        ids = [classes.index(name) for name in group]
+        found = np.flatnonzero(np.isin(labels.numpy(), ids))
+        if len(found) < wanted:
+            raise ValueError(f"{what}: {wanted} images of {', '.join(group)} asked, {len(found)} there")
+        return found
+
+    c = configuration
+    normal = rng.permutation(members(labels, c.normal, c.u_normal, "U, normal"))[: c.u_normal]
+    sensitive = rng.permutation(members(labels, c.sensitive, c.u_sensitive + c.s, "U and S, sensitive"))
+    u = np.concatenate([normal, sensitive[: c.u_sensitive]])
+    is_sensitive = np.arange(len(u)) >= c.u_normal
+    order = rng.permutation(len(u))
+    test = rng.permutation(members(test_labels, c.normal, c.test, "test, normal"))[: c.test]
+    return Split(
+        u=torch.from_numpy(u[order]),
+        u_sensitive=torch.from_numpy(is_sensitive[order]),
+        s=torch.from_numpy(sensitive[c.u_sensitive : c.u_sensitive + c.s]),
+        n=torch.from_numpy(np.flatnonzero(~is_sensitive[order])[: c.s]),
+        test=torch.from_numpy(np.sort(test)),
+    )

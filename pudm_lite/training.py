@@ -1,0 +1,305 @@
+"""One training step, and a loop that yields a record per step; EMA; checkpoint and resume.
+
+To resume, run the same command again.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .datasets import to_model
+from .diffusion import TIMESTEPS, Process, draw_timesteps, ell
+from .draws import STREAMS, Batch, draw_batch, generator
+from .errors import UserError
+from .files import write_whole
+from .optimisers import OPTIMISERS, make_optimisers
+from .risks import METHODS, Risk, Whole, risk
+from .splits import Split
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run besides its network, process and data."""
+
+    method: str = "nnpu"  # one of risks.METHODS
+    beta: float = 0.1  # assumed sensitive share of U
+    seed: int = 0  # of the draws
+    steps: int = 1000
+    batch_size: int = 64  # of U and S together
+    stream: str = "pooled"  # or `two`
+    s_per_batch: int = 6  # images of S in a batch of two streams
+    ell_scale: float = 784.0  # times the mean squared error; C*H*W gives Eq. 8
+    timesteps: str = "stratified"  # or `uniform`
+    optimiser: str = "muon"  # or `adamw`
+    learning_rate: float = 3e-3  # AdamW's
+    kernel_learning_rate: float = 0.02  # Muon's
+    warmup_steps: int = 100
+    ema_power: float = 16.0  # the EMA looks back over about steps / ema_power; see `Trainer`
+    grad_clip: float = math.inf  # norm of the whole gradient
+    pieces: int = 1  # a batch is accumulated in this many pieces
+    mixed_precision: str = "no"  # `fp16`, `bf16`: CUDA only
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("method", METHODS), ("stream", STREAMS), ("timesteps", TIMESTEPS), ("optimiser", OPTIMISERS)
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        if not 0 < self.beta < 1:
+            raise UserError(f"beta must lie inside (0, 1), the sensitive share of the unlabeled data; got {self.beta}")
+        for name in ("steps", "batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "pieces"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be larger than 0; got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One training step. step counts from 1. seconds: training time so far, earlier sessions included.
+    value: the risk. terms: its named parts (risks.py)."""
+
+    step: int
+    steps: int
+    seconds: float
+    value: float
+    terms: dict[str, float]
+
+
+def learning_rate_factor(step: int, steps: int, warmup_steps: int) -> float:
+    """Linear warm-up from 0, then half a cosine to 0: what every learning rate is multiplied by at `step` (from 0)."""
+    warmup_steps = min(warmup_steps, steps // 10)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in MiB (resident; on CUDA: allocated on the device)."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    import resource
+    import sys
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 2**20 if sys.platform == "darwin" else used / 2**10
+
+
+class Trainer:
+    """A run: `for record in Trainer(...)` trains; `.ema` is the network to sample from.
+
+    The average is a power-law EMA: after step t it has weight about ema_power / t on the newest parameters, so it
+    looks back over a fixed share of the run, however short (Karras et al. 2024).
+
+    network: maps images (B, C, H, W), t (B,) to a tensor like the images, or to an object whose `.sample` is one.
+    images: (N, C, H, W) uint8, the training set that `split` points into, of the network's size.
+    folder: where checkpoint.pt is kept (every `save_every` seconds and at the end); None keeps nothing.
+    Raises UserError when the folder holds a checkpoint of another experiment, or the loss is not finite.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Process,
+        images: Tensor,
+        split: Split,
+        config: TrainConfig,
+        folder: Path | None = None,
+        identity: dict[str, Any] | None = None,
+        save_every: float = 60.0,
+    ) -> None:
+        from accelerate import Accelerator
+        from diffusers.training_utils import EMAModel
+
+        if len(split.u) + len(split.s) < config.batch_size:
+            raise UserError(
+                f"a batch of {config.batch_size} needs as many images; U and S hold {len(split.u) + len(split.s)}"
+            )
+        self.config, self.split, self.folder, self.save_every = config, split, folder, save_every
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(), mixed_precision=config.mixed_precision
+        )
+        device = self.accelerator.device
+        self.process = Process(process.alpha_bar.float().to(device), process.prediction)
+        self.network = network.to(device, memory_format=torch.channels_last).train()
+        self.optimisers = make_optimisers(
+            config.optimiser, self.network, config.learning_rate, config.kernel_learning_rate
+        )
+        self.ema_weights = EMAModel(
+            self.network.parameters(), decay=0.99999, use_ema_warmup=True, inv_gamma=config.ema_power, power=1.0, foreach=True
+        )
+        self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimisers]
+        self.prepared, *self.optimisers = self.accelerator.prepare(self.network, *self.optimisers)
+        self.x_u = images[split.u].to(device)
+        self.x_s = images[split.s].to(device)
+        self.revealed = torch.zeros(len(split.u), dtype=torch.bool)
+        self.revealed[split.n] = True
+        self.step, self.seconds = 0, 0.0
+        self.identity = {**(identity or {}), **{k: v for k, v in asdict(config).items()}}
+        if folder is not None and self.checkpoint.exists():
+            self._load()
+
+    @property
+    def checkpoint(self) -> Path:
+        assert self.folder is not None
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def ema(self) -> nn.Module:
+        """A copy of the network with the averaged weights, for sampling."""
+        import copy
+
+        network = copy.deepcopy(self.network).eval()
+        self.ema_weights.copy_to(network.parameters())
+        return network
+
+    def __iter__(self) -> Iterator[Record]:
+        saved = time.monotonic()
+        while self.step < self.config.steps:
+            started = time.monotonic()
+            result = self._train_step()
+            self.seconds += time.monotonic() - started
+            value = float(result.value)
+            if not math.isfinite(value):
+                raise UserError(
+                    f"the loss is not a finite number at step {self.step + 1}: lower the learning rate; "
+                    "the checkpoint before it is kept"
+                )
+            self.step += 1
+            if self.folder is not None and (
+                self.step == self.config.steps or time.monotonic() - saved > self.save_every
+            ):
+                self._save()
+                saved = time.monotonic()
+            terms = {name: float(term) for name, term in result.terms.items()}
+            yield Record(self.step, self.config.steps, self.seconds, value, terms)
+
+    def _train_step(self) -> Risk:
+        """Draw, noise, compare, reduce, update."""
+        c = self.config
+        batch = draw_batch(c.stream, len(self.split.u), len(self.split.s), c.batch_size, c.s_per_batch, c.seed, self.step)
+        draws = generator(c.seed, 3, self.step)
+        n_u, n_s = len(batch.u), len(batch.s)
+        t = torch.cat([draw_timesteps(n, self.process.steps, c.timesteps, draws) for n in (n_u, n_s)])
+        eps = torch.randn((n_u + n_s, *self.x_u.shape[1:]), generator=draws)
+        world = self.accelerator.num_processes
+        mine = [
+            torch.arange(start, n_u + n_s, world * c.pieces)
+            for start in range(self.accelerator.process_index, world * c.pieces, world)
+        ]
+        whole = None
+        if world * c.pieces > 1:
+            whole = self._whole(batch, t, eps, mine)
+        results = []
+        for rows in mine:
+            result = self._risk(batch, t, eps, rows, whole)
+            # Accelerate divides by the pieces, and averages over processes; the pieces' objectives are shares that add up.
+            self.accelerator.backward(result.objective * world)
+            results.append(result)
+        if math.isfinite(c.grad_clip):
+            self.accelerator.clip_grad_norm_(self.prepared.parameters(), c.grad_clip)
+        factor = learning_rate_factor(self.step, c.steps, c.warmup_steps)
+        for optimiser, rates in zip(self.optimisers, self.base_rates, strict=True):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            optimiser.step()
+            optimiser.zero_grad()
+        self.ema_weights.step(self.network.parameters())
+        return self._together(results)
+
+    def _ell(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor) -> Tensor:
+        """l(x) of the batch's rows, U first, then S."""
+        n_u = len(batch.u)
+        x = torch.cat([self.x_u[batch.u[rows[rows < n_u]]], self.x_s[batch.s[rows[rows >= n_u] - n_u]]])
+        device = self.accelerator.device
+        x, noise = to_model(x), eps[rows].to(device)
+        if device.type == "cpu":
+            x, noise = (v.contiguous(memory_format=torch.channels_last) for v in (x, noise))
+
+        def network(x_t: Tensor, t: Tensor) -> Tensor:
+            output = self.prepared(x_t, t)
+            return output if isinstance(output, Tensor) else output.sample.float()
+
+        return ell(network, x, t[rows].to(device), noise, self.process, self.config.ell_scale)
+
+    def _groups(self, batch: Batch, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """l_u, l_s, l_n as the method may see them: `pn` is told the truth about U, `pnu` a few normal labels."""
+        n_u = len(batch.u)
+        u = batch.u[rows[rows < n_u]]
+        l_u, l_s = values[: len(u)], values[len(u) :]
+        if self.config.method == "pn":
+            sensitive = self.split.u_sensitive[u].to(values.device)
+            return l_u, torch.cat([l_s, l_u[sensitive]]), l_u[~sensitive]
+        return l_u, l_s, l_u[self.revealed[u].to(values.device)]
+
+    def _risk(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor, whole: Whole | None) -> Risk:
+        if self.config.method == "unsupervised":
+            rows = rows[rows < len(batch.u)]  # S has no part in Eq. 9: do not compute it
+        values = self._ell(batch, t, eps, rows)
+        return risk(self.config.method, *self._groups(batch, rows, values), self.config.beta, whole)
+
+    @torch.no_grad()
+    def _whole(self, batch: Batch, t: Tensor, eps: Tensor, mine: list[Tensor]) -> Whole:
+        """Sizes and L_U - beta L_S of the whole batch: a first look without gradients, summed over processes."""
+        totals = torch.zeros(5, dtype=torch.float64)
+        for rows in mine:
+            groups = self._groups(batch, rows, self._ell(batch, t, eps, rows))
+            totals += torch.tensor([*map(len, groups), groups[0].sum(), groups[1].sum()], dtype=torch.float64)
+        n_u, n_s, n_n, sum_u, sum_s = self.accelerator.reduce(totals.to(self.accelerator.device, torch.float32)).tolist()
+        return Whole(
+            int(n_u), int(n_s), int(n_n), sum_u / max(n_u, 1) - self.config.beta * sum_s / max(n_s, 1)
+        )
+
+    def _together(self, results: list[Risk]) -> Risk:
+        """The pieces' shares, summed over pieces and processes."""
+        if len(results) == 1 and self.accelerator.num_processes == 1:
+            return results[0]
+        clamped = {name: r.terms[name] for r in results for name in r.terms if name == "clamped"}
+        terms = {
+            name: self.accelerator.reduce(torch.stack([r.terms[name] for r in results]).sum())
+            for name in results[0].terms
+        }
+        value = self.accelerator.reduce(torch.stack([r.value for r in results]).sum())
+        return Risk(value, value, terms | clamped)
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "ema": self.ema_weights.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+        write_whole(self.checkpoint, lambda temporary: torch.save(state, temporary))
+
+    def _load(self) -> None:
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            identity = state["identity"]
+        except Exception:
+            raise UserError(f"{self.checkpoint} is not a readable checkpoint: delete it to start over") from None
+        differ = sorted(
+            k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k)
+        )
+        if differ:
+            was = ", ".join(f"{k} = {identity.get(k)!r} (now {self.identity.get(k)!r})" for k in differ)
+            raise UserError(
+                f"{self.checkpoint} belongs to another experiment: {was}; give the same options to resume, or another --out"
+            )
+        self.network.load_state_dict(state["network"])
+        self.ema_weights.load_state_dict(state["ema"])
+        self.ema_weights.to(self.accelerator.device)
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.seconds = state["step"], state["seconds"]
