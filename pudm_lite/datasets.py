@@ -13,7 +13,7 @@ from .errors import UserError
 
 SHA256 = {
     "mnist.npz": "39b9b1ffaa0ba4d8995a616551f0966941fe02a3fe79ba4a9db7373db16d53ad",
-    "judge_mnist.safetensors": "",
+    "judge_mnist.safetensors": "593243a4b80d6c921fabed9969848a88bbdeebf2b79e35c5c69d075ad62efd54",
 }
 """The files of data/ and their sums; data/README.md gives origin and licence of each."""
 
@@ -57,7 +57,9 @@ def checked_file(name: str) -> Path:
             "or let PUDM_DATA name the folder that holds it"
         )
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[name]:
-        raise UserError(f"data file {path} is damaged (its sha256 is not the recorded one): restore it with `git checkout -- data`")
+        raise UserError(
+            f"data file {path} is damaged (its sha256 is not the recorded one): restore it with `git checkout -- data`"
+        )
     return path
 
 
@@ -79,7 +81,8 @@ def fit(images: Tensor, size: int, channels: int) -> Tensor:
     images: (N, C, H, W) uint8. Returns (N, channels, size, size) uint8.
     """
     if images.shape[1] != channels:
-        images = images.expand(-1, channels, -1, -1) if images.shape[1] == 1 else images.float().mean(1, True).round().byte()
-    grow = size - images.shape[-1]
-    before, after = grow // 2, grow - grow // 2  # negative: crop
-    return torch.nn.functional.pad(images, (before, after, before, after))
+        images = (
+            images.expand(-1, channels, -1, -1) if images.shape[1] == 1 else images.float().mean(1, True).round().byte()
+        )
+    tall, wide = size - images.shape[-2], size - images.shape[-1]  # negative: crop
+    return torch.nn.functional.pad(images, (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2))

@@ -6,7 +6,7 @@ The paper counts steps t = 1..T; the code counts t = 0..T-1, as Diffusers does.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log, pi
+from math import pi
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ def shifted_cosine(steps: int, shift: float, log_snr_max: float = 9.0, log_snr_m
     steps: T. shift: added to log(alpha_bar / (1 - alpha_bar)).
     Returns (T,) float64, strictly decreasing.
     """
+
     def quantile(log_snr: float) -> float:  # the inverse of log_snr(u) = -2 log tan(pi u / 2) + shift
         return 2 / pi * float(torch.atan(torch.exp(torch.tensor((shift - log_snr) / 2, dtype=torch.float64))))
 
@@ -107,7 +108,12 @@ def noise_error(eps: Tensor, eps_hat: Tensor, scale: float) -> Tensor:
 
 
 def ell(
-    network: Callable[[Tensor, Tensor], Tensor], x0: Tensor, t: Tensor, eps: Tensor, process: Process, scale: float
+    network: Callable[[Tensor, Tensor], Tensor],
+    x0: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    process: Process,
+    scale: float,
 ) -> Tensor:
     """l(x_0) of Eq. 8 at given t and eps: noise the images, let the network look, compare.
 
@@ -121,7 +127,7 @@ def draw_timesteps(n: int, steps: int, how: str, generator: torch.Generator) -> 
     """n steps t, each uniform over 0..T-1, as u(t) of Eq. 8 asks.
 
     how: `uniform` draws them independently; `stratified` takes one from each of n equal slices of the range, in
-        random order (Kingma et al. 2021): every t stays uniform, so the estimator stays unbiased, and its variance falls.
+        random order (Kingma et al. 2021): each t stays uniform, so the estimator stays unbiased; its variance falls.
     Returns (n,) int64 on the CPU. Raises ValueError for an unknown `how`.
     """
     if how == "uniform":

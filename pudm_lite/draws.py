@@ -34,7 +34,7 @@ def _permutation(seed: int, stream: int, epoch: int, n: int) -> Tensor:
 
 def _positions(seed: int, stream: int, n: int, first: int, count: int) -> Tensor:
     """Draws first .. first + count - 1 of an endless sequence of shuffles of 0..n-1: every image once an epoch."""
-    drawn = []
+    drawn = [torch.zeros(0, dtype=torch.int64)]
     while count:
         epoch, at = divmod(first, n)
         part = _permutation(seed, stream, epoch, n)[at : at + count]

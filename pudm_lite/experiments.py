@@ -18,13 +18,13 @@ from . import __version__
 from .datasets import ImageSet, fit, mnist, to_pixels
 from .diffusion import Process
 from .errors import UserError
-from .files import write_whole
-from .judge import Judge, mnist_judge
+from .files import write_arrays, write_whole
+from .judge import Judge, Verdict, mnist_judge
 from .metrics import corrected_rate, frechet_distance, frechet_floor, non_sensitive_rate
 from .networks import RECIPES, Recipe, make_network, make_process, save_pipeline
 from .sampling import SAMPLERS, sample
 from .splits import TABLE_1, Configuration, Split, positive_unlabeled_split
-from .training import Record, Trainer, TrainConfig, peak_memory_mb
+from .training import TrainConfig, Trainer, peak_memory_mb
 
 MODES = ("fast", "lab", "full")
 
@@ -107,12 +107,20 @@ def material(configuration: str, recipe: Recipe, seed: int) -> Material:
     """Load, split by seed, and bring to size. Raises UserError where a data set cannot be had."""
     c = TABLE_1[configuration]
     if c.dataset != "mnist":
-        raise UserError(f"{c.dataset} is not read by this version; the configurations that run are mnist-even and mnist-odd")
+        raise UserError(
+            f"{c.dataset} is not read by this version; the configurations that run are mnist-even and mnist-odd"
+        )
     train: ImageSet = mnist(train=True)
     test: ImageSet = mnist(train=False)
     split = positive_unlabeled_split(train.labels, test.labels, train.classes, c, seed)
     size, channels = recipe.image_size, recipe.channels
-    return Material(c, split, fit(train.images, size, channels), fit(test.images[split.test], size, channels), mnist_judge())
+    return Material(
+        c,
+        split,
+        fit(train.images, size, channels),
+        fit(test.images[split.test], size, channels),
+        mnist_judge(),
+    )
 
 
 def start_network(exp: Experiment) -> tuple[nn.Module, Process]:
@@ -142,8 +150,14 @@ def draw(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parts: list[Tensor] = []
     for part in sample(
-        output, make_process(recipe), (recipe.channels, recipe.image_size, recipe.image_size), n,
-        exp.sampler, exp.sampler_steps, exp.sample_seed, device=device,
+        output,
+        make_process(recipe),
+        (recipe.channels, recipe.image_size, recipe.image_size),
+        n,
+        exp.sampler,
+        exp.sampler_steps,
+        exp.sample_seed,
+        device=device,
     ):
         parts.append(to_pixels(part))
         if progress:
@@ -151,15 +165,14 @@ def draw(
     return torch.cat(parts)
 
 
-def measure(samples: Tensor, data: Material) -> dict[str, Any]:
-    """What the judge says of sample images: the measures of a row."""
+def measure(verdict: Verdict, data: Material) -> dict[str, Any]:
+    """The measures of a row, from what the judge says of the samples."""
     judge, normal = data.judge, data.configuration.normal
-    verdict = judge.look(samples)
     rate = non_sensitive_rate(judge.is_normal(verdict, normal).numpy())
     real = judge.look(data.test).features.numpy()
     kept, caught = judge.errors(normal)
     return {
-        "n_samples": len(samples),
+        "n_samples": rate.n,
         "non_sensitive_rate": round(rate.rate, 5),
         "rate_low": round(rate.low, 5),
         "rate_high": round(rate.high, 5),
@@ -167,7 +180,7 @@ def measure(samples: Tensor, data: Material) -> dict[str, Any]:
         "judge_accuracy": round(judge.accuracy, 5),
         "judge_confidence": round(float(verdict.confidence.mean()), 5),
         "frechet_distance": round(frechet_distance(verdict.features.numpy(), real), 5),
-        "frechet_floor": round(frechet_floor(real, len(samples)), 5),
+        "frechet_floor": round(frechet_floor(real, rate.n), 5),
         "frechet_features": f"judge-{judge.name}-{real.shape[1]}",
     }
 
@@ -178,8 +191,11 @@ def machine() -> dict[str, Any]:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({_cpu_name()})"
     versions = {
-        "pudm_lite": __version__, "python": platform.python_version(), "torch": torch.__version__,
-        "diffusers": diffusers.__version__, "numpy": np.__version__,
+        "pudm_lite": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "numpy": np.__version__,
     }
     return {"device": device, "threads": torch.get_num_threads(), "versions": versions}
 
@@ -203,14 +219,11 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     """
     data = material(exp.configuration, RECIPES[exp.network], exp.train.seed)
     trainer = make_trainer(exp, data, folder)
-    last: Record | None = None
     strips = {max(1, round(exp.train.steps * share)) for share in (0.1, 0.25, 0.5, 0.75)}
-    clamped = 0.0
-    for last in trainer:
-        clamped += last.terms.get("clamped", 0.0)
-        report("step", last)
-        if last.step in strips:
-            path = folder / f"strip_{last.step:06d}.png"
+    for record in trainer:
+        report("step", record)
+        if record.step in strips:
+            path = folder / f"strip_{record.step:06d}.png"
             write_strip(draw(trainer.ema, exp, 10), path)
             report("strip", path)
     network = trainer.ema
@@ -218,9 +231,13 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     started = time.monotonic()
     samples = draw(network, exp, exp.n_samples, lambda done, of: report("sample", (done, of)))
     sample_seconds = time.monotonic() - started
-    write_whole(folder / "samples.npz", lambda path: _save_arrays(path, images=samples.numpy()))
+    verdict = data.judge.look(samples)
+    sensitive = ~data.judge.is_normal(verdict, data.configuration.normal)
+    write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
+    write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
     c = exp.train
     return {
+        "run": exp.name,
         "experiment": exp.configuration,
         "method": c.method,
         "beta": c.beta,
@@ -241,18 +258,13 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "sampler": exp.sampler,
         "sampler_steps": exp.sampler_steps,
         "sample_seed": exp.sample_seed,
-        **measure(samples, data),
-        "clamped_share": round(clamped / c.steps, 4),
+        **measure(verdict, data),
+        "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / c.steps, 4),
         "train_seconds": round(trainer.seconds, 1),
         "sample_seconds": round(sample_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb()),
         **machine(),
     }
-
-
-def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
 
 
 def write_strip(images: Tensor, path: Path) -> None:

@@ -27,15 +27,29 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): make room, or choose another folder with --out") from None
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): make room, or choose another folder with --out"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Add one JSON line to `path`."""
-    old = path.read_text() if path.exists() else ""
-    write_whole(path, lambda temporary: temporary.write_text(old + json.dumps(row) + "\n"))
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Named NumPy arrays into a compressed .npz file."""
+    import numpy as np
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    write_whole(path, save)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Put rows, one JSON line each, into `path`; a row that is there already is not written twice."""
+    kept = read_rows(path) if path.exists() else []
+    lines = [json.dumps(row) for row in [*kept, *(row for row in rows if row not in kept)]]
+    write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from .files import write_whole
 
 
 class DigitNet(nn.Module):
-    """A small convolutional network for MNIST (after LeCun et al. 1998): five convolutions, the mean over space, ten classes."""
+    """A small convolutional network for MNIST (after LeCun et al. 1998): five convolutions, a mean over space."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,9 +80,7 @@ class Judge:
     def look(self, images: Tensor, batch_size: int = 500) -> Verdict:
         """images: (n, C, H, W) uint8, brought to the judge's 28 x 28 grey. Returns n verdicts."""
         self.network.eval()
-        features = torch.cat(
-            [self.network.features(to_model(fit(part, 28, 1))) for part in images.split(batch_size)]
-        )
+        features = torch.cat([self.network.features(to_model(fit(part, 28, 1))) for part in images.split(batch_size)])
         confidence, classes = self.network.head(features).softmax(1).max(1)
         return Verdict(classes, confidence, features)
 
@@ -94,8 +92,10 @@ def confusion_matrix(judge: Judge, test: ImageSet) -> list[list[int]]:
     return torch.bincount(pairs, minlength=n * n).reshape(n, n).tolist()
 
 
-def train_judge(train: ImageSet, seed: int = 0, epochs: int = 4, batch_size: int = 128) -> Iterator[tuple[int, int, Judge]]:
-    """Train the MNIST judge: AdamW, one-cycle schedule to 5e-3, shifts of up to 2 pixels. Yields (step, of how many, judge).
+def train_judge(
+    train: ImageSet, seed: int = 0, epochs: int = 4, batch_size: int = 128
+) -> Iterator[tuple[int, int, Judge]]:
+    """Train the MNIST judge: AdamW, one-cycle schedule to 5e-3, shifts of up to 2 pixels. Yields (step, steps, judge).
 
     Four epochs take about three minutes on one CPU core. The confusion of the yielded judge is empty: measure it.
     """
@@ -127,7 +127,11 @@ def save_judge(judge: Judge, path: Path) -> None:
     """Weights and record into one safetensors file."""
     from safetensors.torch import save_file
 
-    record = {"classes": json.dumps(judge.classes), "confusion": json.dumps(judge.confusion), "name": judge.name}
+    record = {
+        "classes": json.dumps(judge.classes),
+        "confusion": json.dumps(judge.confusion),
+        "name": judge.name,
+    }
     weights = {name: value.contiguous() for name, value in judge.network.state_dict().items()}
     write_whole(path, lambda temporary: save_file(weights, temporary, metadata=record))
 

@@ -69,7 +69,7 @@ def frechet_distance(x: Array, y: Array) -> float:
 def _root(x: Array) -> Array:
     """R (min(n, d), d) with R^T R the covariance of the rows of x."""
     centred = (x - x.mean(0)) / np.sqrt(len(x) - 1)
-    return centred if len(x) <= x.shape[1] else np.linalg.qr(centred, mode="r")
+    return centred if len(x) <= x.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
 
 
 def frechet_floor(real: Array, n: int, seed: int = 0) -> float:

@@ -1,4 +1,4 @@
-"""Optimisers by name: `adamw` (the paper's), and `muon`, orthogonalised updates for convolution kernels beside AdamW."""
+"""Optimisers by name: `adamw` (the paper's), and `muon`: orthogonalised updates of kernels, AdamW beside."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ OPTIMISERS = ("adamw", "muon")
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: its singular values moved into about [0.7, 1.2] (Jordan et al. 2024).
+    """The nearest semi-orthogonal matrix, roughly: singular values moved into about [0.7, 1.2] (Jordan et al. 2024).
 
     Newton-Schulz with the coefficients of torch.optim.Muon. Torch's works in bfloat16 on the whole matrix, which a CPU
     does slowly; here everything happens in float32 on the small side's Gram matrix R = X X^T: each step multiplies X
@@ -29,7 +29,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised (Jordan et al. 2024): torch.optim.Muon for convolution kernels (out, in, h, w), as (out, in*h*w).
+    """Momentum, orthogonalised (Jordan et al. 2024): torch.optim.Muon for kernels (out, in, h, w) as (out, in*h*w).
 
     lr: the spectral norm of one step, about. momentum: Nesterov's.
     """
@@ -64,9 +64,7 @@ def make_optimisers(
     """
     if name not in OPTIMISERS:
         raise ValueError(f"unknown optimiser {name!r}; known: {', '.join(OPTIMISERS)}")
-    kernels = [
-        p for p in network.parameters() if name == "muon" and p.ndim == 4 and min(p.shape[:2]) >= 16
-    ]
+    kernels = [p for p in network.parameters() if name == "muon" and p.ndim == 4 and min(p.shape[:2]) >= 16]
     chosen = {id(p) for p in kernels}
     rest = [p for p in network.parameters() if id(p) not in chosen]
     betas = (0.9, 0.999) if name == "adamw" else (0.9, 0.99)

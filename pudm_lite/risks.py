@@ -49,10 +49,10 @@ def bce_normal(ell: Tensor) -> Tensor:
 
 
 def bce_sensitive(ell: Tensor) -> Tensor:
-    """l_BCE(x, 1) = -log(1 - exp(-l(x))), Eq. 11: the push that raises l where it is small, and leaves it where it is large.
+    """l_BCE(x, 1) = -log(1 - exp(-l(x))), Eq. 11: the push that raises l where it is small and fades where it is large.
 
     Written with expm1, which keeps the digits that 1 - exp(-l) loses for small l (its gradient is -1/(exp(l) - 1)).
-    Past l of about 100 value and gradient are 0 in float32: the push is over.
+    Past l of about 17 value and gradient are 0 in float32: the push is over.
 
     ell: (B,), >= 0. Returns (B,), in [0, 18.43].
     """
@@ -87,7 +87,8 @@ def unsupervised(l_u: Tensor, whole: Whole = Whole()) -> Risk:
 def supervised(l_u: Tensor, l_s: Tensor, whole: Whole = Whole()) -> Risk:
     """Eq. 12: U is taken for normal, S for sensitive, each averaged and weighted alike."""
     L_U_minus, L_S_plus = _mean(bce_normal(l_u), whole.n_u), _mean(bce_sensitive(l_s), whole.n_s)
-    return _risk(L_U_minus + L_S_plus, L_U_minus=L_U_minus, L_S_plus=L_S_plus)
+    L_S_minus = _mean(bce_normal(l_s), whole.n_s)  # no part of Eq. 12: to watch
+    return _risk(L_U_minus + L_S_plus, L_U_minus=L_U_minus, L_S_plus=L_S_plus, L_S_minus=L_S_minus)
 
 
 def pn(l_n: Tensor, l_s: Tensor, beta: float, whole: Whole = Whole()) -> Risk:
@@ -126,9 +127,7 @@ def abspu(l_u: Tensor, l_s: Tensor, beta: float, whole: Whole | None = None) -> 
     return _risk(push + (-normal if negative else normal), **terms)
 
 
-def pnu(
-    l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, eta: float = 0.5, whole: Whole | None = None
-) -> Risk:
+def pnu(l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, eta: float = 0.5, whole: Whole | None = None) -> Risk:
     """Positive-negative-unlabeled: (1 - eta) Eq. 15 + eta Eq. 19, for a few labelled normal images (Sakai et al. 2017).
 
     eta in [0, 1]: 0 trusts the labelled normal images alone, 1 is `nnpu`. Without labelled normal images in the
@@ -137,17 +136,13 @@ def pnu(
     pu = nnpu(l_u, l_s, beta, whole)
     oracle = pn(l_n, l_s, beta, whole or Whole())
     terms = pu.terms | oracle.terms
-    return Risk(
-        (1 - eta) * oracle.objective + eta * pu.objective, (1 - eta) * oracle.value + eta * pu.value, terms
-    )
+    return Risk((1 - eta) * oracle.objective + eta * pu.objective, (1 - eta) * oracle.value + eta * pu.value, terms)
 
 
 METHODS = ("unsupervised", "supervised", "pn", "upu", "nnpu", "abspu", "pnu")
 
 
-def risk(
-    method: str, l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, whole: Whole | None = None
-) -> Risk:
+def risk(method: str, l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, whole: Whole | None = None) -> Risk:
     """The risk called `method`, given the three vectors; it takes those it needs.
 
     Raises ValueError for an unknown method (the message lists the known) and for beta outside (0, 1).

@@ -23,20 +23,37 @@ class Configuration:
     def swapped(self, test: int) -> "Configuration":
         """The same with normal and sensitive exchanged."""
         return Configuration(
-            self.dataset, self.image_size, self.sensitive, self.normal, self.u_normal, self.u_sensitive, self.s, test
+            self.dataset,
+            self.image_size,
+            self.sensitive,
+            self.normal,
+            self.u_normal,
+            self.u_sensitive,
+            self.s,
+            test,
         )
 
 
-_EVEN = Configuration(
-    "mnist", 32, ("0", "2", "4", "6", "8"), ("1", "3", "5", "7", "9"), 25_000, 2_500, 2_500, 4_926
-)
+_EVEN = Configuration("mnist", 32, ("0", "2", "4", "6", "8"), ("1", "3", "5", "7", "9"), 25_000, 2_500, 2_500, 4_926)
 _CIFAR10 = Configuration(
-    "cifar10", 32, ("airplane", "automobile", "ship", "truck"),
-    ("bird", "cat", "deer", "dog", "frog", "horse"), 20_000, 2_000, 2_000, 4_000,
+    "cifar10",
+    32,
+    ("airplane", "automobile", "ship", "truck"),
+    ("bird", "cat", "deer", "dog", "frog", "horse"),
+    20_000,
+    2_000,
+    2_000,
+    4_000,
 )
 _STL10 = Configuration(
-    "stl10", 96, ("airplane", "car", "ship", "truck"),
-    ("bird", "cat", "deer", "dog", "horse", "monkey"), 2_000, 200, 200, 3_200,
+    "stl10",
+    96,
+    ("airplane", "car", "ship", "truck"),
+    ("bird", "cat", "deer", "dog", "horse", "monkey"),
+    2_000,
+    200,
+    200,
+    3_200,
 )
 _CELEBA = Configuration("celeba", 256, ("male",), ("female",), 2_000, 200, 200, 7_715)
 

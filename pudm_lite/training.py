@@ -47,7 +47,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("method", METHODS), ("stream", STREAMS), ("timesteps", TIMESTEPS), ("optimiser", OPTIMISERS)
+            ("method", METHODS),
+            ("stream", STREAMS),
+            ("timesteps", TIMESTEPS),
+            ("optimiser", OPTIMISERS),
         ):
             if getattr(self, name) not in known:
                 raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
@@ -56,6 +59,10 @@ class TrainConfig:
         for name in ("steps", "batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "pieces"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be larger than 0; got {getattr(self, name)}")
+
+
+WATCH_S_EVERY = 10
+"""Every so many steps the unsupervised method, which never learns from S, records the error of S all the same."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +127,7 @@ class Trainer:
                 f"a batch of {config.batch_size} needs as many images; U and S hold {len(split.u) + len(split.s)}"
             )
         self.config, self.split, self.folder, self.save_every = config, split, folder, save_every
-        self.accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(), mixed_precision=config.mixed_precision
-        )
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.mixed_precision)
         device = self.accelerator.device
         self.process = Process(process.alpha_bar.float().to(device), process.prediction)
         self.network = network.to(device, memory_format=torch.channels_last).train()
@@ -130,7 +135,12 @@ class Trainer:
             config.optimiser, self.network, config.learning_rate, config.kernel_learning_rate
         )
         self.ema_weights = EMAModel(
-            self.network.parameters(), decay=0.99999, use_ema_warmup=True, inv_gamma=config.ema_power, power=1.0, foreach=True
+            self.network.parameters(),
+            decay=0.99999,
+            use_ema_warmup=True,
+            inv_gamma=config.ema_power,
+            power=1.0,
+            foreach=True,
         )
         self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimisers]
         self.prepared, *self.optimisers = self.accelerator.prepare(self.network, *self.optimisers)
@@ -139,7 +149,8 @@ class Trainer:
         self.revealed = torch.zeros(len(split.u), dtype=torch.bool)
         self.revealed[split.n] = True
         self.step, self.seconds = 0, 0.0
-        self.identity = {**(identity or {}), **{k: v for k, v in asdict(config).items()}}
+        self.log: dict[str, list[list[float]]] = {}  # term -> [[step, value], ...], whole also after resuming
+        self.identity = {**(identity or {}), **asdict(config)}
         if folder is not None and self.checkpoint.exists():
             self._load()
 
@@ -170,18 +181,22 @@ class Trainer:
                     "the checkpoint before it is kept"
                 )
             self.step += 1
+            terms = {name: float(term) for name, term in result.terms.items()}
+            for name, term in {"value": value, **terms}.items():
+                self.log.setdefault(name, []).append([self.step, term])
             if self.folder is not None and (
                 self.step == self.config.steps or time.monotonic() - saved > self.save_every
             ):
                 self._save()
                 saved = time.monotonic()
-            terms = {name: float(term) for name, term in result.terms.items()}
             yield Record(self.step, self.config.steps, self.seconds, value, terms)
 
     def _train_step(self) -> Risk:
         """Draw, noise, compare, reduce, update."""
         c = self.config
-        batch = draw_batch(c.stream, len(self.split.u), len(self.split.s), c.batch_size, c.s_per_batch, c.seed, self.step)
+        batch = draw_batch(
+            c.stream, len(self.split.u), len(self.split.s), c.batch_size, c.s_per_batch, c.seed, self.step
+        )
         draws = generator(c.seed, 3, self.step)
         n_u, n_s = len(batch.u), len(batch.s)
         t = torch.cat([draw_timesteps(n, self.process.steps, c.timesteps, draws) for n in (n_u, n_s)])
@@ -197,7 +212,7 @@ class Trainer:
         results = []
         for rows in mine:
             result = self._risk(batch, t, eps, rows, whole)
-            # Accelerate divides by the pieces, and averages over processes; the pieces' objectives are shares that add up.
+            # The pieces' objectives are shares that add up; over processes gradients are averaged, so undo that.
             self.accelerator.backward(result.objective * world)
             results.append(result)
         if math.isfinite(c.grad_clip):
@@ -237,10 +252,16 @@ class Trainer:
         return l_u, l_s, l_u[self.revealed[u].to(values.device)]
 
     def _risk(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor, whole: Whole | None) -> Risk:
-        if self.config.method == "unsupervised":
-            rows = rows[rows < len(batch.u)]  # S has no part in Eq. 9: do not compute it
-        values = self._ell(batch, t, eps, rows)
-        return risk(self.config.method, *self._groups(batch, rows, values), self.config.beta, whole)
+        if self.config.method != "unsupervised":
+            values = self._ell(batch, t, eps, rows)
+            return risk(self.config.method, *self._groups(batch, rows, values), self.config.beta, whole)
+        of_s = rows >= len(batch.u)  # S has no part in Eq. 9: only looked at, now and then
+        empty = torch.zeros(0, device=self.accelerator.device)
+        result = risk("unsupervised", self._ell(batch, t, eps, rows[~of_s]), empty, empty, self.config.beta, whole)
+        if whole is None and self.step % WATCH_S_EVERY == 0 and of_s.any():
+            with torch.no_grad():
+                result.terms["L_S_minus"] = self._ell(batch, t, eps, rows[of_s]).mean()
+        return result
 
     @torch.no_grad()
     def _whole(self, batch: Batch, t: Tensor, eps: Tensor, mine: list[Tensor]) -> Whole:
@@ -249,10 +270,10 @@ class Trainer:
         for rows in mine:
             groups = self._groups(batch, rows, self._ell(batch, t, eps, rows))
             totals += torch.tensor([*map(len, groups), groups[0].sum(), groups[1].sum()], dtype=torch.float64)
-        n_u, n_s, n_n, sum_u, sum_s = self.accelerator.reduce(totals.to(self.accelerator.device, torch.float32)).tolist()
-        return Whole(
-            int(n_u), int(n_s), int(n_n), sum_u / max(n_u, 1) - self.config.beta * sum_s / max(n_s, 1)
-        )
+        n_u, n_s, n_n, sum_u, sum_s = self.accelerator.reduce(
+            totals.to(self.accelerator.device, torch.float32)
+        ).tolist()
+        return Whole(int(n_u), int(n_s), int(n_n), sum_u / max(n_u, 1) - self.config.beta * sum_s / max(n_s, 1))
 
     def _together(self, results: list[Risk]) -> Risk:
         """The pieces' shares, summed over pieces and processes."""
@@ -274,6 +295,7 @@ class Trainer:
             "identity": self.identity,
             "step": self.step,
             "seconds": self.seconds,
+            "log": self.log,
             "network": self.network.state_dict(),
             "ema": self.ema_weights.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -287,14 +309,10 @@ class Trainer:
             identity = state["identity"]
         except Exception:
             raise UserError(f"{self.checkpoint} is not a readable checkpoint: delete it to start over") from None
-        differ = sorted(
-            k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k)
-        )
+        differ = sorted(k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k))
         if differ:
             was = ", ".join(f"{k} = {identity.get(k)!r} (now {self.identity.get(k)!r})" for k in differ)
-            raise UserError(
-                f"{self.checkpoint} belongs to another experiment: {was}; give the same options to resume, or another --out"
-            )
+            raise UserError(f"{self.checkpoint} belongs to another experiment: {was}; to resume, give the same options")
         self.network.load_state_dict(state["network"])
         self.ema_weights.load_state_dict(state["ema"])
         self.ema_weights.to(self.accelerator.device)
@@ -302,4 +320,4 @@ class Trainer:
             optimiser.load_state_dict(saved)
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]

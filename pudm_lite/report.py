@@ -1,0 +1,219 @@
+"""Rows into tables beside the paper's numbers, and rows and samples into figures."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import UserError
+from .experiments import material
+from .files import write_whole
+from .networks import RECIPES
+
+Row = dict[str, Any]
+
+PAPER_METHOD = {"unsupervised": "unsupervised", "supervised": "supervised", "nnpu": "proposed"}
+"""Our names of the three methods of the paper's tables."""
+
+PAPER_RATE = {  # Table 2: mean, standard deviation of five runs
+    "mnist-even": {"unsupervised": (0.904, 0.003), "supervised": (0.908, 0.003), "proposed": (0.978, 0.003)},
+    "mnist-odd": {"unsupervised": (0.900, 0.006), "supervised": (0.901, 0.006), "proposed": (0.975, 0.004)},
+}
+PAPER_FID = {  # Table 3, on Inception features: not comparable with distances on other features
+    "mnist-even": {"unsupervised": (3.530, 0.137), "supervised": (3.469, 0.130), "proposed": (4.969, 0.537)},
+    "mnist-odd": {"unsupervised": (3.379, 0.034), "supervised": (3.366, 0.058), "proposed": (5.718, 0.652)},
+}
+
+SENSITIVE, INK = (
+    "#D55E00",
+    "#0072B2",
+)  # Okabe and Ito's vermilion and blue: told apart by colour-blind readers
+TITLES = {
+    "unsupervised": "Unsupervised samples",
+    "supervised": "Supervised samples",
+    "nnpu": "Proposed samples (nnPU)",
+    "abspu": "Absolute-value PU samples",
+    "upu": "Unbiased PU samples",
+    "pn": "Oracle samples (true labels)",
+    "pnu": "PNU samples (some normal labels)",
+}
+
+
+def grid(images: Tensor, columns: int, gap: int = 2, background: int = 255) -> np.ndarray:
+    """Images as one picture. images: (n, C, H, W) uint8. Returns (rows * (H + gap) - gap, ..., 3) uint8."""
+    images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    n, _, h, w = images.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), background, np.uint8)
+    for i, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+        y, x = divmod(i, columns)
+        sheet[y * (h + gap) : y * (h + gap) + h, x * (w + gap) : x * (w + gap) + w] = image
+    return sheet
+
+
+def save_grid(images: Tensor, path: Path) -> None:
+    """Write images as one PNG, as square as they go, twice their size. images: (n, C, H, W) uint8."""
+    from PIL import Image
+
+    picture = Image.fromarray(grid(images, round(len(images) ** 0.5) or 1))
+    write_whole(path, lambda temporary: picture.resize((2 * picture.width, 2 * picture.height), 0).save(temporary))
+
+
+def draw_panel(axes: Any, images: Tensor, sensitive: Tensor, columns: int = 8) -> None:
+    """A grid of digits on matplotlib axes; sensitive ones get a frame with a filled corner, not colour alone.
+
+    images: (n, C, H, W) uint8. sensitive: (n,) bool.
+    """
+    size, gap = images.shape[-1], 4
+    axes.imshow(grid(images, columns, gap), interpolation="nearest")
+    axes.set_axis_off()
+    for i in np.flatnonzero(sensitive.numpy()):
+        y, x = (k * (size + gap) - 0.5 for k in divmod(int(i), columns))
+        axes.add_patch(
+            _patch(
+                "Rectangle",
+                (x - 1, y - 1),
+                size + 2,
+                size + 2,
+                fill=False,
+                edgecolor=SENSITIVE,
+                linewidth=1.6,
+            )
+        )
+        corner = [(x - 1.5, y - 1.5), (x + 8, y - 1.5), (x - 1.5, y + 8)]
+        axes.add_patch(_patch("Polygon", corner, facecolor=SENSITIVE, edgecolor="none"))
+
+
+def _patch(kind: str, *where: Any, **style: Any) -> Any:
+    from matplotlib import patches
+
+    return getattr(patches, kind)(*where, **style)
+
+
+def draw_figure1(rows: list[Row], root: Path) -> list[Path]:
+    """The paper's Figure 1 from finished runs: root/figure1.png and .pdf, returned.
+
+    Panels: unlabeled data, sensitive data, then each run's first 64 samples, with rate and distance under them.
+    rows: of one configuration and seed; the samples lie in root/runs/NAME/samples.npz, NAME being row["run"].
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    first = rows[0]
+    data = material(first["experiment"], RECIPES[first["network"]], first["seed"])
+    normal = {"mnist-even": "even", "mnist-odd": "odd"}.get(first["experiment"], "normal")
+    shown = 64
+    u, s = data.split.u[:shown], data.split.s[:shown]
+    share = data.split.realised_share
+    panels = [
+        (
+            "Unlabeled training data U",
+            data.train[u],
+            data.split.u_sensitive[:shown],
+            f"{len(data.split.u):,} images, {share:.1%} sensitive,\nwhich the methods are not told",
+        ),
+        (
+            "Sensitive training data S",
+            data.train[s],
+            torch.ones(shown, dtype=torch.bool),
+            f"{len(data.split.s):,} images, all labelled",
+        ),
+    ]
+    for row in rows:
+        with np.load(root / "runs" / row["run"] / "samples.npz") as arrays:
+            images, sensitive = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["sensitive"])
+        numbers = (
+            f"non-sensitive rate {row['non_sensitive_rate']:.3f} [{row['rate_low']:.3f}, {row['rate_high']:.3f}]\n"
+            f"Fréchet distance {row['frechet_distance']:.2f}"
+        )
+        panels.append((TITLES[row["method"]], images[:shown], sensitive[:shown], numbers))
+    width = 3.3 * len(panels)
+    with plt.rc_context({"font.size": 11, "pdf.fonttype": 42}):
+        figure, axes = plt.subplots(1, len(panels), figsize=(width, 5.0), squeeze=False)
+        for i, (ax, (title, images, sensitive, below)) in enumerate(zip(axes[0], panels, strict=True)):
+            draw_panel(ax, images, sensitive)
+            ax.set_title(f"({chr(97 + i)}) {title}", fontsize=12)
+            ax.text(0.5, -0.04, below, transform=ax.transAxes, ha="center", va="top", fontsize=11)
+        text = _caption(rows, normal, data.judge.accuracy)
+        figure.text(0.5, 0.015, textwrap.fill(text, round(width * 12.5)), ha="center", va="bottom", fontsize=9.5)
+        figure.subplots_adjust(left=0.01, right=0.99, top=0.95, bottom=0.24, wspace=0.06)
+        paths = [root / "figure1.png", root / "figure1.pdf"]
+        for path in paths:
+            write_whole(path, lambda temporary: figure.savefig(temporary, dpi=160))
+        plt.close(figure)
+    return paths
+
+
+def _caption(rows: list[Row], normal: str, accuracy: float) -> str:
+    first = rows[0]
+    minutes = ", ".join(
+        f"{row['method']} {(row['train_seconds'] + row['sample_seconds']) / 60:.1f} min" for row in rows
+    )
+    plural = "s" if first["threads"] > 1 else ""
+    return (
+        f"MNIST, {normal} digits normal; framed with a filled corner: sensitive (in (a) and (b) by label, in the "
+        f"samples by a judge of {accuracy:.1%} accuracy). Network {first['network']}, "
+        f"{first['parameters'] / 1e6:.2f} M parameters, {first['steps']:,} steps of {first['batch_size']} images from "
+        f"scratch, beta = {first['beta']:g}, seed {first['seed']}; {first['n_samples']:,} samples each "
+        f"({first['sampler']}, {first['sampler_steps']} steps), brackets: 95 % Wilson interval; Fréchet distance on "
+        f"judge features against {_test_size(first)} normal test images (two real sets: {first['frechet_floor']:.2f}). "
+        f"Time: {minutes}, on {first['device']}, {first['threads']} thread{plural} each."
+    )
+
+
+def _test_size(row: Row) -> str:
+    from .splits import TABLE_1
+
+    return f"{TABLE_1[row['experiment']].test:,}"
+
+
+def _group(rows: list[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """Runs that differ in their seed alone."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    keys = ("experiment", "method", "network", "beta", "steps", "sampler", "sampler_steps", "n_samples")
+    for row in rows:
+        groups.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
+    return groups
+
+
+def _mean_std(values: list[float], digits: int) -> str:
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def results_table(rows: list[Row]) -> str:
+    """Markdown: a line per experiment and method, mean ± standard deviation over seeds, the paper's values beside ours.
+
+    Raises UserError for no rows.
+    """
+    if not rows:
+        raise UserError("no rows to report: run an experiment first")
+    lines = [
+        "| data (normal) | method | non-sensitive rate | paper, Table 2 | Fréchet distance (judge) | floor "
+        "| paper, Table 3 (FID, Inception) | beta | seeds | n |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for group in _group(rows).values():
+        row = group[0]
+        named = PAPER_METHOD.get(row["method"], "")
+        paper_rate = PAPER_RATE.get(row["experiment"], {}).get(named)
+        paper_fid = PAPER_FID.get(row["experiment"], {}).get(named)
+        cells = [
+            row["experiment"],
+            row["method"] + (" (proposed)" if named == "proposed" else ""),
+            _mean_std([r["non_sensitive_rate"] for r in group], 3),
+            f"{paper_rate[0]:.3f} ± {paper_rate[1]:.3f}" if paper_rate else "",
+            _mean_std([r["frechet_distance"] for r in group], 2),
+            _mean_std([r["frechet_floor"] for r in group[:1]], 2),
+            f"{paper_fid[0]:.2f} ± {paper_fid[1]:.2f}" if paper_fid else "",
+            f"{row['beta']:g}",
+            ", ".join(str(r["seed"]) for r in group),
+            f"{row['n_samples']:,}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,132 @@
+"""Files are whole or not there, and rows come back."""
+
+import errno
+import json
+import stat
+
+import pytest
+
+from pudm_lite.errors import UserError
+from pudm_lite.files import read_rows, write_rows, write_whole
+
+ROWS = [{"name": "mnist-even", "beta": 0.1, "seeds": [0, 1]}, {"name": "é", "rate": None, "ok": True}]
+
+
+def raising(error):
+    def write(temporary):
+        temporary.write_text("half of")
+        raise error
+
+    return write
+
+
+def test_a_file_is_written_into_folders_that_are_made(tmp_path):
+    path = tmp_path / "a" / "b" / "weights.bin"
+    write_whole(path, lambda temporary: temporary.write_bytes(b"123"))
+    assert path.read_bytes() == b"123"
+    assert [p.name for p in path.parent.iterdir()] == ["weights.bin"]
+
+
+def test_a_file_is_replaced_and_readable_by_others(tmp_path):
+    path = tmp_path / "notes.txt"
+    for text in ("old", "new"):
+        write_whole(path, lambda temporary, text=text: temporary.write_text(text))
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_until_it_is_whole_the_old_file_stands(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("half of")
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".txt"
+        assert path.read_text() == "old"
+
+    write_whole(path, write)
+    assert path.read_text() == "half of"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), UserError, "No space left on device"),
+        (RuntimeError("interrupted"), RuntimeError, "interrupted"),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+    ],
+    ids=["disk full", "a bug", "ctrl-c"],
+)
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error, raised, says):
+    path = tmp_path / "notes.txt"
+    path.write_text("old")
+    with pytest.raises(raised, match=says):
+        write_whole(path, raising(error))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_writer_that_fails_makes_no_file(tmp_path):
+    with pytest.raises(RuntimeError):
+        write_whole(tmp_path / "notes.txt", raising(RuntimeError()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["rows.jsonl", "deeper/rows.jsonl"])
+def test_a_folder_that_cannot_be_is_named_with_its_remedy(tmp_path, below):
+    (tmp_path / "file").write_text("no folder")
+    path = tmp_path / "file" / below
+    with pytest.raises(UserError, match="cannot write to") as error:
+        write_rows(path, ROWS)
+    message = str(error.value)
+    assert str(path.parent) in message
+    assert "--out" in message
+    assert "\n" not in message
+
+
+def test_a_folder_in_the_files_place_is_named_with_its_remedy(tmp_path):
+    (tmp_path / "rows.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*rows\.jsonl .*--out"):
+        write_whole(tmp_path / "rows.jsonl", lambda temporary: temporary.write_text("x"))
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_rows_come_back_one_json_line_each(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, ROWS)
+    assert read_rows(path) == ROWS
+    assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS
+
+
+def test_rows_are_added_once_behind_the_old(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, ROWS[:1])
+    write_rows(path, [*ROWS, {"name": "third"}])
+    write_rows(path, ROWS)
+    assert read_rows(path) == [*ROWS, {"name": "third"}]
+
+
+def test_rows_without_a_last_newline_are_added_to_and_empty_lines_skipped(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"name": "first"}\n\n{"name": "second"}')
+    write_rows(path, [{"name": "third"}])
+    assert [row["name"] for row in read_rows(path)] == ["first", "second", "third"]
+
+
+def test_missing_rows_are_named_with_their_remedy(tmp_path):
+    with pytest.raises(UserError, match=r"no rows at .*rows\.jsonl: run an experiment first"):
+        read_rows(tmp_path / "rows.jsonl")
+    with pytest.raises(UserError, match="no rows at"):
+        read_rows(tmp_path)
+
+
+def test_what_is_not_json_is_named_and_left_alone(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"name": 1}\nnot json\n')
+    for action in (lambda: read_rows(path), lambda: write_rows(path, ROWS)):
+        with pytest.raises(UserError, match="is not a file of JSON lines") as error:
+            action()
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+    assert path.read_text() == '{"name": 1}\nnot json\n'
