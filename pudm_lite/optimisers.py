@@ -48,9 +48,10 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 update = parameter.grad.lerp(momentum, group["momentum"])
-                matrix = update.flatten(1)
-                scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
-                parameter.sub_(orthogonalise(matrix).view(update.shape), alpha=group["lr"] * scale)
+                out, _, height, width = update.shape
+                matrix = update.permute(0, 2, 3, 1).flatten(1)  # no copy where kernels lie channels last
+                step = orthogonalise(matrix).view(out, height, width, -1).permute(0, 3, 1, 2)
+                parameter.sub_(step, alpha=group["lr"] * max(1, out / matrix.shape[1]) ** 0.5)
 
 
 def make_optimisers(

@@ -154,7 +154,7 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
                 loss_u = last[name].get("L_U_minus", last[name].get("L_N_minus", float("nan")))
                 bar.set_postfix_str(f"loss U {loss_u:.1f}, S {loss_s:.1f}", refresh=False)
             bar.update(value.step - bar.n)
-        elif what == "strip":
+        elif what == "strip" and not quiet:
             bar.write(f"{bar.desc.strip()}: ten samples so far in {value}")
         elif what == "sample":
             done, of = value

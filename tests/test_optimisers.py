@@ -140,6 +140,15 @@ def test_adamw_stands_alone_without_muon_or_without_kernels(network):
     assert adamw.param_groups[0]["lr"] == 1e-3
 
 
+def test_adamw_is_torchs_as_it_comes():
+    """Which is what the paper trains with; beside Muon its second moment forgets sooner."""
+    network = Network()
+    (adamw,) = make_optimisers("adamw", network, 1e-3, 0.02)
+    assert adamw.defaults == torch.optim.AdamW(network.parameters(), 1e-3).defaults
+    _, beside_muon = make_optimisers("muon", network, 1e-3, 0.02)
+    assert beside_muon.defaults == adamw.defaults | {"betas": (0.9, 0.99)}
+
+
 def test_unknown_optimiser_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown optimiser 'sgd'") as error:
         make_optimisers("sgd", Network(), 1e-3, 0.02)
