@@ -176,12 +176,14 @@ def _figure1(o: argparse.Namespace) -> None:
     import time
 
     from .report import draw_figure1
+    from .training import peak_memory_mb
 
     started = time.monotonic()
     rows = _run(o, _experiments(o, f"mnist-{o.normal}", o.method))
     for path in draw_figure1(rows, o.out):
         print(f"wrote {path}")
-    print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
+    memory = peak_memory_mb() + sum(row["peak_memory_mb"] for row in rows)
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes; the processes' peaks add up to {memory:.0f} MiB of memory")
 
 
 def _train(o: argparse.Namespace) -> None:
