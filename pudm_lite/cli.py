@@ -41,6 +41,22 @@ def _parser() -> argparse.ArgumentParser:
         length.add_argument("--steps", type=int, default=None, help="training steps (default: the network's)")
         p.add_argument("--n-samples", type=int, default=2000, help="images to draw from each model and judge")
         p.add_argument(
+            "--sampler", default=None, help="ddpm, ddim or dpmpp, a few-step solver (default: the network's)"
+        )
+        p.add_argument(
+            "--sampler-steps",
+            type=int,
+            default=None,
+            help="network evaluations per image, 1 to 1000 (default: the network's)",
+        )
+        p.add_argument(
+            "--set",
+            nargs="+",
+            default=[],
+            metavar="NAME=VALUE",
+            help="any other field of training.TrainConfig, such as ell_scale=100 stream=two optimiser=adamw",
+        )
+        p.add_argument(
             "--out",
             type=Path,
             default=Path(out),
@@ -124,17 +140,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _experiments(o: argparse.Namespace, configuration: str, methods: list[str]) -> list:
-    from .experiments import experiment
+    from dataclasses import replace
+
+    from .experiments import experiment, parse_settings
     from .parallel import steps_for
 
     if o.minutes is not None and o.minutes <= 0:
         raise UserError(f"--minutes must be larger than 0; got {o.minutes:g}")
     _writable(o.out)
 
-    def build(**overrides: int) -> list:
-        common = {"beta": o.beta, "seed": o.seed, **overrides}
+    sampling = {
+        name: value
+        for name, value in (("n_samples", o.n_samples), ("sampler", o.sampler), ("sampler_steps", o.sampler_steps))
+        if value is not None
+    }
+    settings = parse_settings(o.set)
+
+    def build(**length: int) -> list:
+        training = {"beta": o.beta, "seed": o.seed, **length, **settings}
         return [
-            experiment(configuration, method, o.network, o.n_samples, **common) for method in dict.fromkeys(methods)
+            replace(experiment(configuration, method, o.network, **training), **sampling)
+            for method in dict.fromkeys(methods)
         ]
 
     if o.steps is not None:

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Experiment:
         ):
             if value not in known:
                 raise UserError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+        if not 1 <= self.sampler_steps <= 1000:
+            raise UserError(f"sampler steps must lie in 1..1000; got {self.sampler_steps}")
         if self.n_samples < 2:
             raise UserError(f"at least 2 samples are needed to measure anything; got {self.n_samples}")
 
@@ -75,7 +77,6 @@ def experiment(
     configuration: str = "mnist-even",
     method: str = "nnpu",
     network: str = "lite",
-    n_samples: int = 2000,
     **overrides: Any,
 ) -> Experiment:
     """The experiment with the recipe of its network; any field of TrainConfig can be given as a keyword.
@@ -86,7 +87,25 @@ def experiment(
         raise UserError(f"unknown network {network!r}; known: {', '.join(RECIPES)}")
     recipe = RECIPES[network]
     train = replace(TrainConfig(**recipe.train), **{"method": method, **overrides})
-    return Experiment(configuration, network, train, recipe.sampler, recipe.sampler_steps, n_samples, train.seed)
+    return Experiment(configuration, network, train, recipe.sampler, recipe.sampler_steps, sample_seed=train.seed)
+
+
+def parse_settings(texts: list[str]) -> dict[str, Any]:
+    """["ell_scale=100", "stream=two"] as fields of TrainConfig with their types.
+
+    Raises UserError for an unknown field (the message lists the known) and for a value of another type.
+    """
+    known = {f.name: type(f.default) for f in fields(TrainConfig)}
+    settings = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in known:
+            raise UserError(f"unknown setting {text!r}; write NAME=VALUE with one of {', '.join(known)}")
+        try:
+            settings[name] = known[name](value)
+        except ValueError:
+            raise UserError(f"{name} takes a value of type {known[name].__name__}; got {value!r}") from None
+    return settings
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pudm_lite import cli
+from pudm_lite.experiments import parse_settings
 from pudm_lite.networks import RECIPES
 from pudm_lite.risks import METHODS
 
@@ -79,6 +80,24 @@ def test_no_steps_to_train(capsys, tmp_path):
 
 def test_too_few_samples_asked(capsys, tmp_path):
     assert "at least 2 samples" in refused(capsys, "figure1", "--n-samples", 1, "--out", tmp_path)
+
+
+def test_other_settings_by_name(capsys, tmp_path):
+    assert "one of method, beta, seed" in refused(capsys, "train", "--set", "scale=3", "--out", tmp_path)
+    assert "ell_scale takes a value of type float; got 'x'" in refused(
+        capsys, "train", "--set", "ell_scale=x", "--out", tmp_path
+    )
+    assert "known: pooled, two" in refused(capsys, "train", "--set", "stream=three", "--out", tmp_path)
+    assert parse_settings(["ell_scale=100", "stream=two", "steps=7"]) == {
+        "ell_scale": 100.0,
+        "stream": "two",
+        "steps": 7,
+    }
+
+
+@pytest.mark.parametrize("option", [("--sampler", "euler"), ("--sampler-steps", 0)])
+def test_samplers_that_are_not_there(capsys, tmp_path, option):
+    assert "known: ddpm, ddim, dpmpp" in (m := refused(capsys, "train", *option, "--out", tmp_path)) or "1..1000" in m
 
 
 def test_no_write_permission(capsys, tmp_path):

@@ -4,10 +4,11 @@ import errno
 import json
 import stat
 
+import numpy as np
 import pytest
 
 from pudm_lite.errors import UserError
-from pudm_lite.files import read_rows, write_rows, write_whole
+from pudm_lite.files import read_rows, write_arrays, write_rows, write_whole
 
 ROWS = [{"name": "mnist-even", "beta": 0.1, "seeds": [0, 1]}, {"name": "é", "rate": None, "ok": True}]
 
@@ -112,6 +113,18 @@ def test_rows_without_a_last_newline_are_added_to_and_empty_lines_skipped(tmp_pa
     path.write_text('{"name": "first"}\n\n{"name": "second"}')
     write_rows(path, [{"name": "third"}])
     assert [row["name"] for row in read_rows(path)] == ["first", "second", "third"]
+
+
+def test_arrays_come_back_by_name_and_type(tmp_path):
+    path = tmp_path / "pictures.npz"
+    pictures, labels = np.arange(12, dtype=np.uint8).reshape(3, 2, 2), np.array([0.5, 1.5, 2.5], np.float32)
+    write_arrays(path, pictures=pictures, labels=labels)
+    assert list(tmp_path.iterdir()) == [path]
+    with np.load(path) as arrays:
+        assert sorted(arrays) == ["labels", "pictures"]
+        for name, expected in (("pictures", pictures), ("labels", labels)):
+            assert arrays[name].dtype == expected.dtype
+            assert np.array_equal(arrays[name], expected)
 
 
 def test_missing_rows_are_named_with_their_remedy(tmp_path):

@@ -127,6 +127,7 @@ def test_every_sensitive_image_is_as_likely_in_u_as_in_s():
         split = positive_unlabeled_split(labels, labels, ("female", "male"), c, seed)
         in_u[split.u[split.u_sensitive]] += 1
         in_s[split.s] += 1
+        assert len(split.test) == 1
         normal_in_u[split.u[~split.u_sensitive]] += 1
     for counts, share, ids in ((in_u, 1 / 3, 1), (in_s, 1 / 6, 1), (normal_in_u, 1 / 2, 0)):
         spread = (share * (1 - share) / seeds) ** 0.5

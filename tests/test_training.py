@@ -1,7 +1,12 @@
 """The loop: its step, its checkpoints, its averages. Tiny networks on made-up images."""
 
 import math
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,3 +190,31 @@ def test_values_out_of_range_are_refused(field, value, says):
 def test_too_few_images_for_a_batch():
     with pytest.raises(UserError, match="a batch of 64 needs as many images; U and S hold 60"):
         make(replace(CONFIG, batch_size=64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["nnpu", "supervised"])
+def test_two_processes_train_like_one(tmp_path, method):
+    """Algorithm 1's branch is decided for the batch of both, and the two shares of the gradient add up."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).parent / "processes.py"
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(script), method, str(tmp_path / "result.pt")],
+            env=os.environ | group | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    two = torch.load(tmp_path / "result.pt", weights_only=True)
+    assert two["processes"] == 2
+    one = make(replace(CONFIG, method=method, beta=0.7, steps=4))
+    list(one)
+    torch.testing.assert_close(two["weights"], weights(one.network), atol=2e-4, rtol=1e-3)
+    for name in one.log:
+        torch.testing.assert_close(torch.tensor(two["log"][name]), torch.tensor(one.log[name]), atol=1e-3, rtol=1e-3)
