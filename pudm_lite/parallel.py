@@ -34,18 +34,22 @@ def _worker(job: str, exp: Experiment, folder: Path, threads: int, mail: Any) ->
     import torch
 
     torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+
+    def tell(what: str, value: Any) -> None:
+        if parent is not None and not parent.is_alive():  # killed: do not train on for nobody
+            mail.cancel_join_thread()
+            raise KeyboardInterrupt
+        mail.put((exp.name, what, value))
+
     try:
-        if job == "time":
-            mail.put((exp.name, "done", _seconds_per_step(exp)))
-        else:
-            row = run(exp, folder, lambda what, value: mail.put((exp.name, what, value)))
-            mail.put((exp.name, "done", row))
+        tell("done", _seconds_per_step(exp) if job == "time" else run(exp, folder, tell))
     except KeyboardInterrupt:
         pass
     except UserError as error:
-        mail.put((exp.name, "error", str(error)))
+        tell("error", str(error))
     except Exception:
-        mail.put((exp.name, "crash", traceback.format_exc()))
+        tell("crash", traceback.format_exc())
 
 
 def _seconds_per_step(exp: Experiment, steps: int = 12) -> float:

@@ -67,7 +67,7 @@ def draw_panel(axes: Any, images: Tensor, sensitive: Tensor, columns: int = 8) -
 
     images: (n, C, H, W) uint8. sensitive: (n,) bool.
     """
-    size, gap = images.shape[-1], 4
+    size, gap = images.shape[-1], 6
     axes.imshow(grid(images, columns, gap), interpolation="nearest")
     axes.set_axis_off()
     for i in np.flatnonzero(sensitive.numpy()):

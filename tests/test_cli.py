@@ -148,8 +148,12 @@ def test_figure1_end_to_end(tmp_path):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    process.terminate()
+    process.kill()
     process.wait()
+    time.sleep(3)  # its workers notice at their next step
+    saved = {path: path.stat().st_mtime for path in (tmp_path / "f").glob("runs/*/checkpoint.pt")}
+    time.sleep(1)
+    assert saved == {path: path.stat().st_mtime for path in saved}
     result = pudm(*command)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "f"
