@@ -77,7 +77,7 @@ class Judge:
         return torch.isin(verdict.classes, torch.tensor([self.classes.index(name) for name in normal]))
 
     @torch.no_grad()
-    def look(self, images: Tensor, batch_size: int = 500) -> Verdict:
+    def look(self, images: Tensor, batch_size: int = 125) -> Verdict:
         """images: (n, C, H, W) uint8, brought to the judge's 28 x 28 grey. Returns n verdicts."""
         self.network.eval()
         features = torch.cat([self.network.features(to_model(fit(part, 28, 1))) for part in images.split(batch_size)])

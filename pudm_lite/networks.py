@@ -42,7 +42,7 @@ RECIPES = {
         "lite",
         "v_prediction",
         "dpmpp",
-        6,
+        8,
         {"ell_scale": 28.0 * 28, "steps": 2400, "kernel_learning_rate": 0.014, "ema_power": 40.0},
     ),
     # Section 5.3. 100 epochs of 30,000 images at batch 128 are 23,437 steps. The paper names neither the noise schedule
