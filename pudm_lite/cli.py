@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--n-samples", type=int, default=64, help="images")
     p.add_argument("--sampler", default="dpmpp", help="ddpm, ddim or dpmpp")
-    p.add_argument("--sampler-steps", type=int, default=12, help="network evaluations per image, 1 to 1000")
+    p.add_argument("--sampler-steps", type=int, default=8, help="network evaluations per image, 1 to 1000")
     p.add_argument("--seed", type=int, default=0, help="seed; one seed and one image number give one picture")
     p.add_argument(
         "--out",

@@ -58,5 +58,5 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"no rows at {path}: run an experiment first, or name the rows.jsonl of one")
     try:
         return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a file of JSON lines ({error}): name the rows.jsonl of an experiment") from None

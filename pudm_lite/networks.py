@@ -217,7 +217,10 @@ def load_pipeline(folder: Path) -> tuple[nn.Module, Process]:
     finally:
         diffusers.utils.logging.set_verbosity(verbosity)
     scheduler = pipeline.scheduler
-    return pipeline.unet.eval(), Process(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type)
+    alpha_bar = scheduler.alphas_cumprod
+    if (betas := scheduler.config.trained_betas) is not None:  # its own product is in float32: 1e-4 off at the far end
+        alpha_bar = torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
+    return pipeline.unet.eval(), Process(alpha_bar.float(), scheduler.config.prediction_type)
 
 
 def image_shape(network: nn.Module) -> tuple[int, int, int]:

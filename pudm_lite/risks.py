@@ -130,8 +130,8 @@ def abspu(l_u: Tensor, l_s: Tensor, beta: float, whole: Whole | None = None) -> 
 def pnu(l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, eta: float = 0.5, whole: Whole | None = None) -> Risk:
     """Positive-negative-unlabeled: (1 - eta) Eq. 15 + eta Eq. 19, for a few labelled normal images (Sakai et al. 2017).
 
-    eta in [0, 1]: 0 trusts the labelled normal images alone, 1 is `nnpu`. Without labelled normal images in the
-    batch, Eq. 15's normal part is missing from it; on average over batches nothing is lost.
+    eta in [0, 1]: 0 trusts the labelled normal images alone, 1 is `nnpu`. A batch without labelled normal images
+    lacks Eq. 15's normal part, so on average that part is scaled by the share of batches that hold one.
     """
     pu = nnpu(l_u, l_s, beta, whole)
     oracle = pn(l_n, l_s, beta, whole or Whole())

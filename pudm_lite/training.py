@@ -56,6 +56,10 @@ class TrainConfig:
                 raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
         if not 0 < self.beta < 1:
             raise UserError(f"beta must lie inside (0, 1), the sensitive share of the unlabeled data; got {self.beta}")
+        if self.stream == "two" and not 0 < self.s_per_batch < self.batch_size:
+            raise UserError(
+                f"s_per_batch must lie between 0 and batch_size ({self.batch_size}); got {self.s_per_batch}"
+            )
         for name in ("steps", "batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "pieces"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be larger than 0; got {getattr(self, name)}")

@@ -180,11 +180,12 @@ def test_unreadable_checkpoint_is_named(tmp_path):
         ("stream", "one", "known: pooled, two"),
         ("optimiser", "sgd", "known: adamw, muon"),
         ("steps", 0, "larger than 0"),
+        ("s_per_batch", 16, r"between 0 and batch_size \(16\); got 16"),
     ],
 )
 def test_values_out_of_range_are_refused(field, value, says):
     with pytest.raises(UserError, match=says):
-        replace(CONFIG, **{field: value})
+        replace(CONFIG, **{"stream": "two", field: value})
 
 
 def test_too_few_images_for_a_batch():
