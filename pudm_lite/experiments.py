@@ -95,7 +95,7 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
 
     Raises UserError for an unknown field (the message lists the known) and for a value of another type.
     """
-    known = {f.name: type(f.default) for f in fields(TrainConfig)}
+    known: dict[str, Any] = {f.name: type(f.default) for f in fields(TrainConfig)}
     settings = {}
     for text in texts:
         name, _, value = text.partition("=")

@@ -99,10 +99,8 @@ def draw_figure1(rows: list[Row], root: Path) -> list[Path]:
     Panels: unlabeled data, sensitive data, then each run's first 64 samples, with rate and distance under them.
     rows: of one configuration and seed; the samples lie in root/runs/NAME/samples.npz, NAME being row["run"].
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure  # not pyplot: a notebook's backend stays as it is
 
     first = rows[0]
     data = material(first["experiment"], RECIPES[first["network"]], first["seed"])
@@ -133,8 +131,9 @@ def draw_figure1(rows: list[Row], root: Path) -> list[Path]:
         )
         panels.append((TITLES[row["method"]], images[:shown], sensitive[:shown], numbers))
     width = 3.3 * len(panels)
-    with plt.rc_context({"font.size": 11, "pdf.fonttype": 42}):
-        figure, axes = plt.subplots(1, len(panels), figsize=(width, 5.0), squeeze=False)
+    with rc_context({"font.size": 11, "pdf.fonttype": 42}):
+        figure = Figure(figsize=(width, 5.0))
+        axes = figure.subplots(1, len(panels), squeeze=False)
         for i, (ax, (title, images, sensitive, below)) in enumerate(zip(axes[0], panels, strict=True)):
             draw_panel(ax, images, sensitive)
             ax.set_title(f"({chr(97 + i)}) {title}", fontsize=12)
@@ -145,7 +144,6 @@ def draw_figure1(rows: list[Row], root: Path) -> list[Path]:
         paths = [root / "figure1.png", root / "figure1.pdf"]
         for path in paths:
             write_whole(path, lambda temporary: figure.savefig(temporary, dpi=160))
-        plt.close(figure)
     return paths
 
 
