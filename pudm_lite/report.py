@@ -12,6 +12,7 @@ from .errors import UserError
 from .experiments import material
 from .files import write_whole
 from .networks import RECIPES
+from .risks import METHODS
 
 Row = dict[str, Any]
 
@@ -174,7 +175,7 @@ def _group(rows: list[Row]) -> dict[tuple[str, ...], list[Row]]:
     """Runs that differ in their seed alone."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     keys = ("experiment", "method", "network", "beta", "steps", "sampler", "sampler_steps", "n_samples")
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row["experiment"], METHODS.index(row["method"]), row["seed"])):
         groups.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
     return groups
 
