@@ -147,6 +147,10 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
     last: dict[str, dict[str, float]] = {exp.name: {} for exp in open_runs}
 
     def show(name: str, what: str, value: Any) -> None:
+        if what == "done":
+            write_whole(_row_file(root, name), lambda path: path.write_text(json.dumps(value, indent=1)))
+        if quiet or what == "done":
+            return
         bar = bars[name]
         if what == "step":
             if not last[name]:
@@ -158,7 +162,7 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
                 loss_u = last[name].get("L_U_minus", last[name].get("L_N_minus", float("nan")))
                 bar.set_postfix_str(f"loss U {loss_u:.1f}, S {loss_s:.1f}", refresh=False)
             bar.update(value.step - bar.n)
-        elif what == "strip" and not quiet:
+        elif what == "strip":
             bar.write(f"{bar.desc.strip()}: ten samples so far in {value}")
         elif what == "sample":
             done, of = value
@@ -167,8 +171,6 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
                 bar.unit = "image"
                 bar.set_postfix_str("sampling", refresh=False)
             bar.update(done - bar.n)
-        elif what == "done":
-            write_whole(_row_file(root, name), lambda path: path.write_text(json.dumps(value, indent=1)))
 
     try:
         rows |= _all("run", open_runs, root, show) if open_runs else {}
