@@ -14,8 +14,11 @@ STREAMS = ("pooled", "two")
 
 
 def generator(*address: int) -> torch.Generator:
-    """The CPU generator at an address of non-negative integers."""
-    (word,) = np.random.SeedSequence(address).generate_state(1, np.uint64)
+    """The CPU generator at an address of non-negative integers.
+
+    The address is led by its length: a SeedSequence alone pads with zeros and would take (5, 3) for (5, 3, 0).
+    """
+    (word,) = np.random.SeedSequence((len(address), *address)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(word >> np.uint64(1)))
 
 

@@ -1,0 +1,103 @@
+"""What every exercise check is made of: a result is compared with the right one and with typical wrong ones."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., Any]
+
+
+class WrongAnswer(AssertionError):
+    """An answer that is not right, and one sentence that helps. Jupyter shows the sentence without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"✗ {self}"]
+
+
+CHECKS: dict[str, "Check"] = {}
+"""Every check by the number of its exercise, such as 03.2."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The check of one exercise; call it with your function.
+
+    exercise: its number, such as 03.2. function: the name that the exercise gives the function. points: what it is
+    worth. body: raises WrongAnswer; only calls the function with tensors and numbers, so that it can live in
+    another process (`pudm grade`).
+    """
+
+    exercise: str
+    function: str
+    points: int
+    body: Callable[[Function], None]
+
+    def __call__(self, function: Function) -> None:
+        """Print one line when the answer is right or not yet there; raise WrongAnswer when it is wrong."""
+        try:
+            self.examine(function)
+        except NotImplementedError:
+            print(f"… exercise {self.exercise}: `{self.function}` is not written yet")
+        else:
+            print(f"✓ exercise {self.exercise}: `{self.function}` is right")
+
+    def examine(self, function: Function) -> None:
+        """Raises WrongAnswer, or NotImplementedError for a stub. An error inside the function is a wrong answer."""
+        try:
+            self.body(function)
+        except (WrongAnswer, NotImplementedError):
+            raise
+        except Exception as error:
+            raise WrongAnswer(
+                f"exercise {self.exercise}: `{self.function}` stopped with {type(error).__name__}: {error}"
+            ) from None
+
+
+def check(exercise: str, function: str, points: int = 1) -> Callable[[Callable[[Function], None]], Check]:
+    """Decorator: a function that examines a student's function becomes the `Check` of an exercise."""
+
+    def made(body: Callable[[Function], None]) -> Check:
+        CHECKS[exercise] = Check(exercise, function, points, body)
+        return CHECKS[exercise]
+
+    return made
+
+
+def expect(
+    got: Any, want: Tensor | float, mistakes: Mapping[str, Tensor | float] | None = None, tolerance: float = 1e-4
+) -> None:
+    """Raise WrongAnswer unless `got` is `want`.
+
+    mistakes: sentence -> what a typical wrong answer gives here. The first one that `got` equals is the hint; only
+        those that differ from `want` count. tolerance: relative, and absolute for values near 0.
+    """
+    want = torch.as_tensor(want, dtype=torch.float64)
+    if got is None:
+        raise WrongAnswer("your function returned None: is there a `return` on every path?")
+    try:
+        value = torch.as_tensor(got).detach().to(torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise WrongAnswer(f"your function returned a {type(got).__name__}; a tensor or a number was expected") from None
+
+    def equal(other: Tensor) -> bool:
+        return value.shape == other.shape and torch.allclose(value, other, tolerance, tolerance, equal_nan=True)
+
+    if equal(want):
+        return
+    for sentence, wrong in (mistakes or {}).items():
+        other = torch.as_tensor(wrong, dtype=torch.float64)
+        same_as_right = other.shape == want.shape and torch.allclose(other, want, tolerance, tolerance)
+        if equal(other) and not same_as_right:
+            raise WrongAnswer(sentence)
+    if value.shape != want.shape:
+        raise WrongAnswer(f"the shape is {tuple(value.shape)}; it should be {tuple(want.shape)}")
+    if not torch.isfinite(value).all() and torch.isfinite(want).all():
+        raise WrongAnswer("your result holds inf or nan where the right one is finite")
+    off = (value - want).abs().flatten()
+    worst = int(off.nan_to_num(nan=torch.inf).argmax())
+    raise WrongAnswer(
+        f"a value is {value.flatten()[worst]:.6g}; it should be {want.flatten()[worst]:.6g} (the largest difference)"
+    )
