@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder `pipeline` of a run, or any unconditional Diffusers pipeline folder",
     )
     p.add_argument("--n-samples", type=int, default=64, help="images")
-    p.add_argument("--sampler", default="dpmpp", help="ddpm, ddim or dpmpp")
-    p.add_argument("--sampler-steps", type=int, default=8, help="network evaluations per image, 1 to 1000")
+    p.add_argument("--sampler", default="ddpm", help="ddpm, ddim or dpmpp")
+    p.add_argument("--sampler-steps", type=int, default=25, help="network evaluations per image, 1 to 1000")
     p.add_argument("--seed", type=int, default=0, help="seed; one seed and one image number give one picture")
     p.add_argument(
         "--out",
@@ -111,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
 
     p = command("report", "Tables from rows, the paper's values in a column of their own.")
     p.add_argument("rows", type=Path, nargs="+", help="files of JSON lines")
+
+    p = command("ship", "Write the trained networks of a folder as small files, for notebooks to open.")
+    p.add_argument("runs", type=Path, help="the --out folder of a finished `pudm figure1` or `pudm train`")
+    p.add_argument("--out", type=Path, default=Path("data"), help="folder; files go to OUT/models")
 
     p = command("bench", "This machine: matrix-multiply peak, training step by method and network, sampling.")
     p.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
@@ -294,6 +298,16 @@ def _report(o: argparse.Namespace) -> None:
     from .report import results_table
 
     print(results_table([row for path in o.rows for row in read_rows(path)]))
+
+
+def _ship(o: argparse.Namespace) -> None:
+    import hashlib
+
+    from .shipped import ship
+
+    _writable(o.out)
+    for path in ship(o.runs, o.out):
+        print(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(o.out)}")
 
 
 def _bench(o: argparse.Namespace) -> None:

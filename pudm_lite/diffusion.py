@@ -20,7 +20,7 @@ def noise_schedule(name: str, steps: int = 1000) -> Tensor:
     """The cumulative signal share alpha_bar_t of Eq. 5.
 
     name: `linear` (Ho et al. 2020: beta from 1e-4 to 0.02), `cosine` (Nichol & Dhariwal 2021) or
-        `lite` (`cosine` moved to noisier images, see `shifted_cosine`).
+        `lite` (`cosine` moved to noisier images and ended at log-SNR 1, see `shifted_cosine`).
     steps: T.
     Returns (T,) float64, strictly decreasing, inside (0, 1).
     Raises ValueError for an unknown name.
@@ -30,7 +30,7 @@ def noise_schedule(name: str, steps: int = 1000) -> Tensor:
     if name == "cosine":
         return shifted_cosine(steps, shift=0.0)
     if name == "lite":
-        return shifted_cosine(steps, shift=-1.5)
+        return shifted_cosine(steps, shift=-1.5, log_snr_max=1.0)
     raise ValueError(f"unknown noise schedule {name!r}; known: {', '.join(SCHEDULES)}")
 
 
@@ -42,7 +42,10 @@ def shifted_cosine(steps: int, shift: float, log_snr_max: float = 9.0, log_snr_m
     decides its class is settled below. A negative shift moves the uniform draws of t there and leaves Eq. 8
     itself untouched. (Moving the schedule and weighting the loss are two views of one thing: Kingma & Gao 2023.)
 
-    steps: T. shift: added to log(alpha_bar / (1 - alpha_bar)).
+    The two limits cut off the ends of the schedule. A digit at log-SNR 1 is settled: a sampler may step from there to
+    the predicted x_0 at once, so a short training need not spend steps on images cleaner than that.
+
+    steps: T. shift: added to log(alpha_bar / (1 - alpha_bar)). log_snr_max, log_snr_min: of the first and last step.
     Returns (T,) float64, strictly decreasing.
     """
 

@@ -47,8 +47,8 @@ class Experiment:
     configuration: str = "mnist-even"
     network: str = "lite"
     train: TrainConfig = field(default_factory=TrainConfig)
-    sampler: str = "dpmpp"
-    sampler_steps: int = 12
+    sampler: str = "ddpm"
+    sampler_steps: int = 25
     n_samples: int = 2000
     sample_seed: int = 0
 
@@ -261,6 +261,7 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "method": c.method,
         "beta": c.beta,
         "realised_share": round(data.split.realised_share, 5),
+        "labelled": len(trainer.split.s),
         "ell_scale": c.ell_scale,
         "network": exp.network,
         "parameters": sum(p.numel() for p in network.parameters()),

@@ -6,7 +6,7 @@ To resume, run the same command again.
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class TrainConfig:
     batch_size: int = 64  # of U and S together
     stream: str = "pooled"  # or `two`
     s_per_batch: int = 6  # images of S in a batch of two streams
+    labelled: int = 0  # how many images of S are used; 0: all
     ell_scale: float = 784.0  # times the mean squared error; C*H*W gives Eq. 8
     timesteps: str = "stratified"  # or `uniform`
     optimiser: str = "muon"  # or `adamw`
@@ -126,6 +127,8 @@ class Trainer:
         from accelerate import Accelerator
         from diffusers.training_utils import EMAModel
 
+        if config.labelled:
+            split = replace(split, s=split.s[: config.labelled])
         if len(split.u) + len(split.s) < config.batch_size:
             raise UserError(
                 f"a batch of {config.batch_size} needs as many images; U and S hold {len(split.u) + len(split.s)}"

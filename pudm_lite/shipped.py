@@ -1,0 +1,118 @@
+"""Trained networks in data/models/, for readers who should not wait: written by `pudm ship`, opened by `trained`.
+
+What the tests run never opens one in place of training: see `allowed`.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .datasets import checked_file
+from .diffusion import Process
+from .errors import UserError
+from .experiments import Experiment, mode, run
+from .files import write_whole
+from .networks import RECIPES, load_pipeline, make_network, make_process
+
+CURVES = ("value", "L_U_minus", "L_S_minus", "L_S_plus", "normal_risk")
+POINTS = 200  # of each curve: steps are averaged in that many groups
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, its process and its row; curves: term of the risk -> (k, 2) training step and mean value."""
+
+    network: nn.Module
+    process: Process
+    row: dict[str, Any]
+    curves: dict[str, Tensor]
+
+
+def allowed() -> bool:
+    """Whether a shipped network may stand for a training: not in fast mode, and not under PUDM_NO_CHECKPOINTS=1.
+
+    A shipped network hides a training path that no longer works; so what the tests run trains.
+    """
+    return mode() != "fast" and os.environ.get("PUDM_NO_CHECKPOINTS") != "1"
+
+
+def file_name(row_or_experiment: dict[str, Any] | Experiment) -> str:
+    """models/CONFIGURATION_METHOD_seedN.safetensors, inside data/."""
+    if isinstance(row_or_experiment, Experiment):
+        exp = row_or_experiment
+        what = (exp.configuration, exp.train.method, exp.train.seed)
+    else:
+        what = tuple(row_or_experiment[key] for key in ("experiment", "method", "seed"))
+    return "models/{}_{}_seed{}.safetensors".format(*what)
+
+
+def thinned(log: dict[str, list[list[float]]]) -> dict[str, Tensor]:
+    """The curves of a run's log, averaged in at most POINTS groups of equal length."""
+    curves = {}
+    for name in CURVES:
+        if name in log:
+            pairs = torch.tensor(log[name])
+            size = -(-len(pairs) // POINTS)
+            curves[name] = torch.stack([group.mean(0) for group in pairs.split(size)])
+    return curves
+
+
+def ship(out: Path, folder: Path) -> list[Path]:
+    """Write the networks of the runs under `out` (of `pudm figure1` or `pudm train`) into `folder`, half precision.
+
+    Each file holds beside the network its row, the command that trains it again, and its loss curves. Returns the
+    paths. Raises UserError when `out` holds no finished run.
+    """
+    from safetensors.torch import save_file
+
+    finished = sorted(out.glob("runs/*/row.json"))
+    if not finished:
+        raise UserError(f"{out} holds no finished run: name the --out folder of a `pudm figure1` or `pudm train`")
+    paths = []
+    for path in finished:
+        row = json.loads(path.read_text())
+        network, _ = load_pipeline(path.parent / "pipeline")
+        tensors = {f"network/{name}": value.half().contiguous() for name, value in network.state_dict().items()}
+        tensors |= {f"curve/{n}": c for n, c in thinned(json.loads((path.parent / "log.json").read_text())).items()}
+        command = "pudm train --experiment {experiment} --method {method} --beta {beta} --seed {seed} --steps {steps}"
+        metadata = {"row": json.dumps(row), "command": command.format(**row)}
+        target = folder / file_name(row)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, lambda to, t=tensors, m=metadata: save_file(t, to, m))  # type: ignore[misc]
+        paths.append(target)
+    return paths
+
+
+def shipped(name: str) -> Trained:
+    """A file of data/models/ by its name inside data/, such as `models/mnist-even_nnpu_seed0.safetensors`.
+
+    Raises UserError where the file is missing or damaged.
+    """
+    from safetensors import safe_open
+
+    with safe_open(checked_file(name), "pt") as file:
+        row = json.loads(file.metadata()["row"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    network = make_network(row["network"])
+    network.load_state_dict({k.removeprefix("network/"): v.float() for k, v in tensors.items() if k[0] == "n"})
+    curves = {k.removeprefix("curve/"): v for k, v in tensors.items() if k[0] == "c"}
+    return Trained(network.eval(), make_process(RECIPES[row["network"]]), row, curves)
+
+
+def trained(exp: Experiment, folder: Path) -> Trained:
+    """The shipped network of the experiment where one may be used, and otherwise the experiment run now, in `folder`.
+
+    A shipped network has the steps of its own row, whatever `exp` says: read `row["steps"]`.
+    """
+    from .datasets import SHA256
+
+    if allowed() and file_name(exp) in SHA256:
+        return shipped(file_name(exp))
+    row = run(exp, folder / exp.name)
+    network, process = load_pipeline(folder / exp.name / "pipeline")
+    return Trained(network, process, row, thinned(json.loads((folder / exp.name / "log.json").read_text())))
