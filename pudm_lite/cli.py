@@ -210,9 +210,9 @@ def _figure1(o: argparse.Namespace) -> None:
 
     started = time.monotonic()
     rows = _run(o, _experiments(o, f"mnist-{o.normal}", o.method))
+    memory = peak_memory_mb() + sum(row["peak_memory_mb"] for row in rows)  # the drawing below comes after theirs
     for path in draw_figure1(rows, o.out):
         print(f"wrote {path}")
-    memory = peak_memory_mb() + sum(row["peak_memory_mb"] for row in rows)
     print(f"{(time.monotonic() - started) / 60:.1f} minutes; the processes' peaks add up to {memory:.0f} MiB of memory")
 
 

@@ -41,8 +41,12 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def data_folder() -> Path:
-    """$PUDM_DATA, or the data/ folder beside the package."""
-    return Path(os.environ.get("PUDM_DATA") or Path(__file__).resolve().parent.parent / "data")
+    """$PUDM_DATA, or the data/ folder beside the package, or where the package is installed: the one inside it."""
+    if given := os.environ.get("PUDM_DATA"):
+        return Path(given)
+    package = Path(__file__).resolve().parent
+    beside = package.parent / "data"
+    return beside if (beside / "mnist.npz").exists() else package / "data"
 
 
 def checked_file(name: str) -> Path:
@@ -85,4 +89,6 @@ def fit(images: Tensor, size: int, channels: int) -> Tensor:
             images.expand(-1, channels, -1, -1) if images.shape[1] == 1 else images.float().mean(1, True).round().byte()
         )
     tall, wide = size - images.shape[-2], size - images.shape[-1]  # negative: crop
+    if tall == wide == 0:
+        return images  # no copy: a data set can be large
     return torch.nn.functional.pad(images, (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2))

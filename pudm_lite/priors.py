@@ -50,7 +50,7 @@ class Tails:
 def share_over(z: Tensor, c: Tensor) -> Tensor:
     """The share of scores z (n,) that are c or more, for each threshold in c (K,). Returns (K,) float64."""
     below = torch.searchsorted(z.sort().values, c.to(z.dtype))  # (K,) scores < c
-    return 1 - below.double() / len(z)
+    return (len(z) - below).double() / len(z)
 
 
 def tails(z_u: Tensor, z_s: Tensor) -> Tails:
@@ -235,3 +235,14 @@ def km2(features_u: Tensor, features_s: Tensor, seed: int, most: int = 800) -> f
         variant="km2", width_selection="mmd_grid", max_samples_per_group=most, random_state=seed
     )
     return float(estimator.fit(x, is_s.astype(int)).estimate())
+
+
+def share_left(true_share: float, beta: float) -> float:
+    """The sensitive share of p_U - beta p_S (Eq. 14 with the assumed beta), cut off at 0 and scaled to mass one.
+
+    What a learner that fits Eq. 14 exactly would still draw, where normal and sensitive images do not overlap:
+    max(0, (true_share - beta) / (1 - beta)). true_share in [0, 1], beta in [0, 1). Raises ValueError outside.
+    """
+    if not 0 <= true_share <= 1 or not 0 <= beta < 1:
+        raise ValueError(f"true_share must lie in [0, 1] and beta in [0, 1); got {true_share} and {beta}")
+    return max(0.0, (true_share - beta) / (1 - beta))

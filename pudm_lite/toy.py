@@ -151,19 +151,24 @@ def one_gaussian_coefficients(std: float, alpha_bar: Tensor) -> tuple[float, flo
 
 
 class EpsNet(nn.Module):
-    """A small network eps_theta(x_t, t): the point and sines of t in, three hidden layers, two numbers out."""
+    """A small network eps_theta(x_t, t): sines of the point and of t in, three hidden layers, two numbers out."""
 
-    def __init__(self, steps: int, width: int = 96, waves: int = 6):
+    frequency: Tensor
+
+    def __init__(self, steps: int, width: int = 96, waves: int = 3):
         super().__init__()
-        self.register_buffer("frequency", pi * 2.0 ** torch.arange(waves) / (2 * steps))
-        sizes = [2 + 2 * waves, width, width, width]
+        self.steps = steps
+        self.register_buffer("frequency", pi * 2.0 ** torch.arange(waves))
+        sizes = [2 + 6 * waves, width, width, width]
         layers = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 2))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, 2, 1, 1). t: (B,). Returns (B, 2, 1, 1)."""
-        phase = (t[:, None] + 0.5) * self.frequency
-        return as_images(self.layers(torch.cat([x_t.flatten(1), phase.sin(), phase.cos()], 1)))
+        x = x_t.flatten(1)
+        place = torch.cat([x, (t[:, None] + 0.5) / self.steps], 1)  # (B, 3)
+        phase = (place[:, :, None] * self.frequency).flatten(1)  # (B, 3 * waves)
+        return as_images(self.layers(torch.cat([x, phase.sin(), phase.cos()], 1)))
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,12 @@ def train(
     network = EpsNet(how.steps, width)
     torch.random.set_rng_state(torch_state)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-    n = data.u[~data.u_sensitive] if method == "pn" else data.n
+    nothing = data.u[:0]
+    used = (
+        nothing if method == "pn" else data.u,
+        nothing if method == "unsupervised" else data.s,
+        {"pn": data.u[~data.u_sensitive], "pnu": data.n}.get(method, nothing),
+    )
     records: list[dict[str, float]] = []
 
     def record(step: int) -> None:
@@ -260,12 +270,15 @@ def train(
     for step in range(steps):
         if step % every == 0:
             record(step)
-        draw = generator(seed, 1, step)
-        groups = [p[torch.randint(len(p), (size,), generator=draw)] if len(p) else p for p in (data.u, data.s, n)]
-        x0 = as_images(torch.cat(groups))
-        t = torch.randint(how.steps, (len(x0),), generator=draw)
-        l = ell(network, x0, t, torch.randn(x0.shape, generator=draw), how, ELL_SCALE)
-        result = risk(method, *l.split([len(g) for g in groups]), beta)
+        parts = []
+        for number, points in enumerate(used):
+            draw = generator(seed, 1, step, number)
+            x0 = as_images(points[torch.randint(len(points), (size,), generator=draw)]) if len(points) else points
+            t = torch.randint(how.steps, (len(points) and size,), generator=draw)
+            parts.append((as_images(x0.flatten(1)), t, torch.randn((len(t), 2, 1, 1), generator=draw)))
+        x0, t, eps = (torch.cat(column) for column in zip(*parts, strict=True))
+        l = ell(network, x0, t, eps, how, ELL_SCALE)
+        result = risk(method, *l.split([len(p[1]) for p in parts]), beta)
         optimiser.zero_grad()
         result.objective.backward()
         if not torch.isfinite(result.value):

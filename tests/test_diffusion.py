@@ -112,15 +112,17 @@ def test_cosine_schedule_is_a_squared_cosine():
     torch.testing.assert_close(noise_schedule("cosine", 500), torch.cos(torch.pi * u / 2) ** 2)
 
 
-@pytest.mark.parametrize(("name", "shift"), [("cosine", 0.0), ("lite", -1.5), (None, -3.0), (None, 1.0)])
-def test_shift_moves_the_log_snr_by_itself(name, shift):
-    """Solved for u, log-SNR = -2 log tan(pi u / 2) + shift gives evenly spaced u, from log-SNR 9 to -9."""
+@pytest.mark.parametrize(
+    ("name", "shift", "top"), [("cosine", 0.0, 9.0), ("lite", -1.5, 1.0), (None, -3.0, 9.0), (None, 1.0, 9.0)]
+)
+def test_shift_moves_the_log_snr_by_itself(name, shift, top):
+    """Solved for u, log-SNR = -2 log tan(pi u / 2) + shift gives evenly spaced u, from log-SNR `top` to -9."""
     alpha_bar = shifted_cosine(300, shift) if name is None else noise_schedule(name, 300)
     log_snr = torch.log(alpha_bar / (1 - alpha_bar))
     u = 2 / torch.pi * torch.atan(torch.exp((shift - log_snr) / 2))
     gaps = u.diff()
     torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-8, atol=0)
-    torch.testing.assert_close(log_snr[[0, -1]], torch.tensor([9.0, -9.0], dtype=torch.float64))
+    torch.testing.assert_close(log_snr[[0, -1]], torch.tensor([top, -9.0], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -1,0 +1,716 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Told what is sensitive: the supervised risk and its push
+#
+# Section 3.1 of Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025): Eqs. 10-12.
+#
+# **After this notebook you can**
+#
+# - say why one does not simply maximise $\ell$ on sensitive images, and show what happens if one does;
+# - derive the cross entropy of Eq. 11 and write its push $-\log(1-e^{-\ell})$ so that it survives single precision;
+# - tell what the *scale* of $\ell$ (a sum or a mean over pixels) does to the push, and why it is a hyper-parameter that nobody named;
+# - explain, with one formula and with a measurement, why this supervised method hardly helps when the unlabeled data contain sensitive images.
+#
+# **What it costs**: in `lab` mode a few minutes on two CPU cores, well under 2 GB of memory; in `fast` mode, which the tests use, seconds, and every picture is tiny. No GPU is needed (free Colab T4: not run here).
+#
+# It helps to have met $\ell$, the noise error of Eq. 8, in notebook 01; the one-line reminder is below.
+
+# %%
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from pudm_lite import style
+from pudm_lite.checks.c02 import check_02_1, check_02_2, check_02_3, check_02_4, check_02_5
+from pudm_lite.datasets import mnist, to_model, to_pixels
+from pudm_lite.diffusion import ell, noise_error
+from pudm_lite.draws import generator
+from pudm_lite.experiments import mode
+from pudm_lite.files import read_rows
+from pudm_lite.judge import mnist_judge
+from pudm_lite.metrics import non_sensitive_rate, two_rates_p_value
+from pudm_lite.networks import RECIPES, LiteUNet, make_process
+from pudm_lite.report import PAPER_METHOD, PAPER_RATE, draw_panel
+from pudm_lite.risks import bce_normal, bce_sensitive, supervised
+from pudm_lite.sampling import sample
+from pudm_lite.splits import Configuration, positive_unlabeled_split
+from pudm_lite.training import TrainConfig, Trainer
+from pudm_lite.widgets.w02 import push_figure, push_slope, widget02_push
+
+style.use()
+MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full
+SIZE = {
+    "fast": {"channels": (16, 32), "steps": 12, "short": 12, "samples": 24, "sampler_steps": 5, "held_out": 60},
+    "lab": {"channels": (16, 32), "steps": 300, "short": 100, "samples": 400, "sampler_steps": 25, "held_out": 400},
+    "full": {"channels": (32, 64, 128), "steps": 2200, "short": 200, "samples": 2000, "sampler_steps": 25, "held_out": 800},
+}[MODE]
+print(f"mode: {MODE}; each small model is trained for {SIZE['steps']} steps and draws {SIZE['samples']} digits")
+
+# %% [markdown]
+# ## 1. The smallest setting that shows it
+#
+# The paper's MNIST experiment has ten classes and needs a complete run to be worth reading (it comes at the end, from recorded rows). To *watch* the supervised risk at work we take two classes: **zeros are normal, ones are sensitive**. The proportions are those of the paper's Table 1: ten normal images to each sensitive one in $\mathcal U$, and as many labelled sensitive images in $\mathcal S$ as are hidden in $\mathcal U$.
+
+# %%
+train, test = mnist(train=True), mnist(train=False)
+zeros_and_ones = Configuration(
+    "mnist", 28, normal=("0",), sensitive=("1",), u_normal=5000, u_sensitive=500, s=500, test=900
+)
+split = positive_unlabeled_split(train.labels, test.labels, train.classes, zeros_and_ones, seed=0)
+SHARE = split.realised_share  # beta, if one knew it
+print(f"U: {len(split.u):,} images, {SHARE:.1%} of them ones, and nobody says which; S: {len(split.s)} ones, labelled")
+
+figure, axes = plt.subplots(1, 2, figsize=(7, 2.3))
+draw_panel(axes[0], train.images[split.u[:36]], split.u_sensitive[:36], columns=12)
+axes[0].set_title("U: unlabeled (frames: what nobody told us)")
+draw_panel(axes[1], train.images[split.s[:36]], torch.ones(36, dtype=torch.bool), columns=12)
+axes[1].set_title("S: labelled sensitive")
+style.show(figure, alt="36 images of U, mostly zeros with a few framed ones, and 36 ones of S")
+
+# %% [markdown]
+# A few framed ones hide among the zeros of $\mathcal U$. Keep them in mind: they decide how this notebook ends.
+#
+# ## 2. Why not simply maximise $\ell$?
+#
+# Reminder (Eq. 8): noise an image, let the network guess the noise, compare. *Small* $\ell$ means that the model knows such images and can draw them:
+#
+# $$\ell(\mathbf x_0;\theta) = \mathbb E_{t,\epsilon}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2 .$$
+#
+# So the first idea is to make $\ell$ small on normal images and large on sensitive ones: minimise
+#
+# $$\frac1N\sum_n \ell(\mathbf x^{(n)};\theta)\;-\;\frac1M\sum_m \ell(\tilde{\mathbf x}^{(m)};\theta).$$
+#
+# Section 3.1 warns that this diverges. Let us see. The loop below is training at its barest: draw images, draw $(t,\epsilon)$, compute $\ell$, reduce, step. Only the line that reduces differs between the two runs.
+
+# %%
+PROCESS = make_process(RECIPES["lite"])
+
+
+def network_and_output() -> tuple[LiteUNet, object]:
+    """A small untrained U-Net, always with the same weights, and its output as a function of (x_t, t)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = LiteUNet(block_channels=SIZE["channels"], stem_channels=4)
+    return network, lambda x_t, t: network(x_t, t).sample
+
+
+def short_run(reduce, steps: int) -> Tensor:
+    """Train from scratch on reduce(l_u, l_s). Returns (steps, 3): the objective, mean l of U, mean l of S."""
+    network, output = network_and_output()
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+    log = []
+    for step in range(steps):
+        draws = generator(2, step)  # the same draws in every run
+        u, s = (group[torch.randint(len(group), (24,), generator=draws)] for group in (split.u, split.s))
+        x = to_model(train.images[torch.cat([u, s])])  # (48, 1, 28, 28), U first
+        t = torch.randint(PROCESS.steps, (48,), generator=draws)
+        eps = torch.randn(x.shape, generator=draws)
+        l_u, l_s = ell(output, x, t, eps, PROCESS, scale=784.0).split(24)  # Eq. 8: a sum over 28 x 28 pixels
+        objective = reduce(l_u, l_s)
+        optimiser.zero_grad()
+        objective.backward()
+        optimiser.step()
+        log.append([float(objective), float(l_u.mean()), float(l_s.mean())])
+    return torch.tensor(log, dtype=torch.float64)
+
+
+def maximise(l_u: Tensor, l_s: Tensor) -> Tensor:
+    return l_u.mean() - l_s.mean()
+
+
+def cross_entropy(l_u: Tensor, l_s: Tensor) -> Tensor:
+    return bce_normal(l_u).mean() + bce_sensitive(l_s).mean()  # Eq. 12, the subject of the next sections
+
+
+runs = {
+    "l_u - l_s": short_run(maximise, SIZE["short"]),
+    "Eq. 12": short_run(cross_entropy, SIZE["short"]),
+}
+for name, log in runs.items():
+    first, last = log[0], log[-1]
+    print(f"{name:10s} objective {first[0]:12,.1f} -> {last[0]:14,.1f}   l of U {first[1]:7.1f} -> {last[1]:12,.1f}")
+assert runs["l_u - l_s"][-1, 0] < runs["l_u - l_s"][0, 0] - 100  # it runs away ...
+assert runs["Eq. 12"][:, 0].min() >= 0  # ... and this one cannot: both of its terms are >= 0
+
+# %% tags=["expected"]
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.3))
+for (name, log), colour, dash in zip(runs.items(), (style.ORANGE, style.GREEN), ("--", "-"), strict=True):
+    axes[0].plot(log[:, 0], dash, color=colour, label=name)
+    axes[1].plot(log[:, 1], dash, color=colour, label=f"U, {name}")
+    axes[1].plot(log[:, 2], dash, color=colour, lw=0.8, marker="x", ms=4, markevery=0.1, label=f"S, {name}")
+axes[0].set_yscale("symlog", linthresh=100)
+axes[0].set(xlabel="training step", ylabel="objective (symmetric log)", title="what is minimised")
+axes[0].axhline(0, color=style.BLACK, lw=0.7)
+axes[0].legend()
+axes[1].axhline(784, color="#777777", ls=":", lw=1.2)
+axes[1].text(0, 830, "knowing nothing: 784", fontsize=9, va="bottom")
+axes[1].set(yscale="log", xlabel="training step", ylabel=r"mean $\ell$ (sum over pixels)", title="what the images pay")
+axes[1].legend(fontsize=8)
+style.show(figure, alt="Left: the objective l_u - l_s falls without end, Eq. 12 stays above zero. Right: with l_u - l_s both errors explode.")
+
+# %% [markdown]
+# **Reading it.** Left: the dashed objective dives, and every further step takes it deeper: $\ell$ has a floor at 0 but no ceiling, so $-\ell$ has no floor, and gradient descent will look for it for ever. Right: what that does to the images. The error of $\mathcal S$ (crosses) goes far beyond 784, the price of a network that always answers "no noise": the model does not *forget* ones, it shouts wrong noise at them. And the error of $\mathcal U$ is dragged along, because both groups go through the same weights. A model in this state draws nothing at all. Eq. 12 (solid) simply learns.
+
+# %% [markdown]
+# ### Question in words: why not simply maximise $\ell$, but stop early, or clip it?
+#
+# Somebody proposes: maximise $\ell$ on $\mathcal S$, and stop as soon as it is large enough. Name one thing that this repairs and two that it does not.
+
+# %% [markdown] tags=["answer"]
+# It repairs the divergence: nothing can run to infinity. It does not say *when* $\ell$ is large enough: the threshold is a new hyper-parameter in the unit of $\ell$, which changes with the number of pixels and with the noise schedule. And up to the threshold the force on $\mathcal S$ is as strong on an image that the model has long forgotten as on one that it draws perfectly, so the images that need it least can dominate the gradient. (A third: every hidden sensitive image of $\mathcal U$ still pulls the other way.) What is wanted is a push that fades by itself; that is Eq. 11.
+
+# %% [markdown]
+# ## 3. $1/\ell$, and the weight it needs
+#
+# A push that fades: minimise $w/\ell$ on sensitive images (Ruff et al. 2019 do this for anomaly detection). It is bounded below by 0. The paper's objection is the weight $w$. Look at one point $\mathbf x$ where $\mathcal U$ has density $p_{\mathcal U}$ and $\mathcal S$ density $p_{\mathcal S}$, and suppose the network could choose $\ell$ freely there. It would minimise $p_{\mathcal U}\,\ell + p_{\mathcal S}\,w/\ell$; setting the derivative to zero,
+#
+# $$p_{\mathcal U} - p_{\mathcal S}\,\frac{w}{\ell^2} = 0\quad\Longrightarrow\quad \ell^* = \sqrt{w\,p_{\mathcal S}/p_{\mathcal U}} .$$
+#
+# So $w$ carries the unit of $\ell$ squared, and it alone decides how far the sensitive images go. Below: the strength of the push for three weights.
+
+# %%
+WEIGHTS = {0.1: "-.", 10.0: "--", 1000.0: ":"}
+l = torch.logspace(-2, 2.5, 300, dtype=torch.float64)
+figure, ax = plt.subplots(figsize=(6.6, 3.4))
+for w, dash in WEIGHTS.items():
+    ax.plot(l, w / l**2, dash, color=style.BLACK, label=rf"$w/\ell$ with w = {w:g}")
+    at = (w / SHARE) ** 0.5  # where the push is as strong as the pull of the ones hidden in U
+    numeric = minimize_scalar(lambda x, w=w: SHARE * x + w / x, bounds=(1e-3, 1e3), method="bounded").x
+    assert abs(numeric / at - 1) < 1e-3
+    ax.plot([at], [SHARE], "o", color=style.BLACK)
+ax.plot(l, -push_slope(l), color=style.ORANGE, lw=2.4, label=r"$-\log(1-e^{-\ell})$: no weight")
+ax.axhline(SHARE, color=style.BLUE, lw=1.2, ls=(0, (6, 2)))
+ax.text(0.011, SHARE * 1.25, "pull of the ones hidden in U", fontsize=9, color=style.BLUE)
+ax.set(xscale="log", yscale="log", ylim=(1e-4, 1e5), xlabel=r"$\ell$", ylabel="strength of the push, |slope|")
+ax.legend(fontsize=9)
+style.show(figure, alt="Slope of w/l for three weights and of -log(1-exp(-l)), both axes logarithmic")
+
+# %% [markdown]
+# **Reading it.** Each dot is where the push of $w/\ell$ is as strong as the pull of the sensitive images hidden in $\mathcal U$ (one image of $\mathcal U$ in eleven; the line); left of it the push wins, right of it the pull. Changing $w$ a hundredfold moves the dot tenfold, all over the axis. The orange curve of Eq. 11 comes without a $w$: it falls like $1/\ell$ near 0, and beyond $\ell\approx 1$ it drops off a cliff, faster than any power. Where does it come from?
+#
+# ## 4. A probability made of $\ell$ (Eqs. 10 and 11)
+#
+# Read $\ell$ as a statement about the class. $y=0$ is normal, $y=1$ sensitive, and (Eq. 10, after Yamanaka et al. 2019)
+#
+# $$p_\theta(y=0\mid\mathbf x) = e^{-\ell(\mathbf x;\theta)},\qquad p_\theta(y=1\mid\mathbf x) = 1 - e^{-\ell(\mathbf x;\theta)} .$$
+#
+# Since $\ell\ge0$ these are two probabilities and they sum to one. A diffusion model has become a classifier without a single new parameter. Its cross entropy is Eq. 11:
+#
+# $$\ell_{\rm BCE}(\mathbf x,y;\theta) = -\log p_\theta(y\mid\mathbf x) = (1-y)\,\ell(\mathbf x;\theta) - y\,\log\!\big(1-e^{-\ell(\mathbf x;\theta)}\big).$$
+#
+# For $y=0$ nothing is new: the cost is $\ell$. For $y=1$ there is the push. In two lines of code, beside the package's versions:
+
+# %%
+l = torch.linspace(0.01, 5, 400, dtype=torch.float64)
+p_normal = torch.exp(-l)  # Eq. 10
+cost_normal, cost_sensitive = -torch.log(p_normal), -torch.log(1 - p_normal)  # Eq. 11
+assert torch.allclose(cost_normal, bce_normal(l))
+assert torch.allclose(cost_sensitive, bce_sensitive(l))
+
+# %% tags=["expected"]
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.1))
+axes[0].plot(l, p_normal, color=style.BLUE, label=r"normal: $e^{-\ell}$")
+axes[0].plot(l, 1 - p_normal, "--", color=style.ORANGE, label=r"sensitive: $1-e^{-\ell}$")
+axes[0].set(xlabel=r"$\ell$", ylabel="probability", title="Eq. 10")
+axes[1].plot(l, cost_normal, color=style.BLUE, label=r"y = 0: $\ell$")
+axes[1].plot(l, cost_sensitive, "--", color=style.ORANGE, label=r"y = 1: $-\log(1-e^{-\ell})$")
+axes[1].set(xlabel=r"$\ell$", ylabel="cross entropy", title="Eq. 11")
+for ax in axes:
+    ax.axvline(np.log(2), color="#777777", lw=1, ls=":")
+    ax.legend()
+axes[1].text(np.log(2) + 0.05, 4.3, "log 2", fontsize=9)
+style.show(figure, alt="Left: the two probabilities of Eq. 10 cross at l = log 2. Right: the two cross entropies cross there too.")
+
+# %% [markdown]
+# **Reading it.** At $\ell=\log 2\approx0.69$ the model cannot decide: both classes have probability one half. Left of it an image counts as normal, right of it as sensitive. Both costs are bounded below by 0, so there is nothing to dive into; and the dashed cost is nearly flat from $\ell\approx4$ on: an image that is already badly denoised is left alone. Mind the numbers on the axis, though. An $\ell$ of 4 is *already* "98 % sensitive". Which $\ell$ do real images have? That is Section 7.
+#
+# ### Exercise 02.1: the push
+#
+# Write the push for single precision. `ell` may be anything from 0 up. Where $\ell$ is smaller than $10^{-8}$ (0 in particular) take its value at $10^{-8}$, so that the loss stays finite.
+#
+# <details><summary>Hint</summary>
+#
+# $1-e^{-\ell}$ subtracts two nearly equal numbers when $\ell$ is small. `torch.expm1(x)` is $e^x-1$ without that subtraction. And `ell.clamp(min=...)`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def push(ell: Tensor) -> Tensor:
+    """-log(1 - exp(-l)), Eq. 11 with y = 1. ell: (B,), >= 0, float32. Returns (B,), finite; l < 1e-8 counts as 1e-8."""
+    # BEGIN SOLUTION
+    return -torch.log(-torch.expm1(-ell.clamp(min=1e-8)))
+    # END SOLUTION
+
+
+# %%
+check_02_1(push)
+
+# %% [markdown]
+# ### Exercise 02.2: how hard it pushes
+#
+# What training feels is not the cost but its slope. Derive $\frac{d}{d\ell}\big[-\log(1-e^{-\ell})\big]$ on paper, bring it into a form with a single exponential, and write it, again for single precision ($\ell>0$, small or very large).
+#
+# <details><summary>Hint</summary>
+#
+# Chain rule: $-\frac{1}{1-e^{-\ell}}\cdot e^{-\ell}$; multiply above and below by $e^{\ell}$. The check tries $\ell$ of $10^{-6}$ and of $10^4$.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def push_slope_of(ell: Tensor) -> Tensor:
+    """The derivative of -log(1 - exp(-l)) by l. ell: (B,), > 0, float32. Returns (B,), negative (or 0 far out)."""
+    # BEGIN SOLUTION
+    return -1 / torch.expm1(ell)
+    # END SOLUTION
+
+
+# %%
+check_02_2(push_slope_of)
+
+# %% [markdown]
+# The package never writes this derivative down: autograd finds it. They agree:
+
+# %%
+l = torch.logspace(-4, 1.3, 200, dtype=torch.float64).requires_grad_()
+bce_sensitive(l).sum().backward()
+assert torch.allclose(l.grad, push_slope(l.detach()))  # -1 / (exp(l) - 1)
+
+# %% tags=["expected"]
+x = l.detach()
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2))
+axes[0].plot(x, bce_sensitive(x), color=style.ORANGE, lw=2.4, label=r"$-\log(1-e^{-\ell})$")
+axes[0].plot(x, -torch.log(x), "--", color=style.BLACK, label=r"near 0: $-\log\ell$")
+axes[0].plot(x, torch.exp(-x), ":", color=style.BLUE, label=r"far out: $e^{-\ell}$")
+axes[0].set(xscale="log", ylim=(-0.3, 9), xlabel=r"$\ell$", ylabel="the push")
+axes[1].plot(x, -l.grad, color=style.ORANGE, lw=2.4, label=r"$1/(e^{\ell}-1)$")
+axes[1].plot(x, 1 / x, "--", color=style.BLACK, label=r"near 0: $1/\ell$")
+axes[1].plot(x, torch.exp(-x), ":", color=style.BLUE, label=r"far out: $e^{-\ell}$")
+axes[1].axhline(1, color="#777777", lw=1)
+axes[1].text(1.2e-4, 1.4, "pull of a normal image: 1", fontsize=9)
+axes[1].set(xscale="log", yscale="log", ylim=(1e-8, 1e5), xlabel=r"$\ell$", ylabel="its strength, |slope|")
+for ax in axes:
+    ax.legend(fontsize=9)
+style.show(figure, alt="The push and the size of its slope over l, with their limits -log l and 1/l near 0 and exp(-l) far out")
+
+# %% [markdown]
+# **Reading it.** Near 0 the push is $-\log\ell$ with slope $-1/\ell$: an image that the model knows perfectly is pushed a thousand times harder than one at $\ell=1$. Far out both are $e^{-\ell}$. The slope of the *normal* cost is 1 everywhere (thin line): push and pull are equally strong at $\ell=\log2$, and at $\ell=10$ the push is 20,000 times weaker than the pull.
+#
+# ## 5. Numerics: where the naive form breaks
+#
+# Training runs in single precision: about seven digits, and the numbers next to 1 are $6\cdot10^{-8}$ below it. Three ways to write one formula, against the truth (computed in double precision):
+
+# %%
+def naive(ell: Tensor) -> Tensor:
+    return -torch.log(1 - torch.exp(-ell))
+
+
+def with_log1p(ell: Tensor) -> Tensor:
+    return -torch.log1p(-torch.exp(-ell))
+
+
+print(f"{'l':>8s} {'truth':>12s} {'naive':>12s} {'log1p':>12s} {'pudm_lite':>12s}   slope by autograd: naive, pudm_lite")
+for value in (0.0, 1e-9, 1e-8, 1e-7, 1e-3, 1.0, 10.0, 17.0, 20.0, 120.0):
+    truth = float(bce_sensitive(torch.tensor(value, dtype=torch.float64))) if value else float("inf")
+    results, slopes = [], []
+    for form in (naive, with_log1p, bce_sensitive):
+        leaf = torch.tensor(value, requires_grad=True)
+        form(leaf).backward()
+        results.append(float(form(leaf).detach()))
+        slopes.append(float(leaf.grad))
+    print(f"{value:8.0e} {truth:12.5g} " + " ".join(f"{r:12.5g}" for r in results) + f"   {slopes[0]:12.4g} {slopes[2]:12.4g}")
+
+# %%
+l = torch.logspace(-8, 2, 600)
+truth = -torch.log(-torch.expm1(-l.double()))
+truth[l > 0.7] = -torch.log1p(-torch.exp(-l.double()[l > 0.7]))  # keeps the digits far out
+figure, ax = plt.subplots(figsize=(6.6, 3.2))
+for name, form, dash, colour in (
+    ("-log(1 - exp(-l))", naive, "-", style.ORANGE),
+    ("-log1p(-exp(-l))", with_log1p, ":", style.BLACK),
+    ("-log(-expm1(-l)), pudm_lite", bce_sensitive, "--", style.BLUE),
+):
+    off = (form(l).double() - truth).abs() / truth.clamp(min=1e-300)
+    ax.plot(l, off.clamp(1e-10, 10), dash, color=colour, lw=1.3, label=name)
+ax.axhline(6e-8, color="#777777", lw=1)
+ax.text(0.02, 7e-9, "single precision", fontsize=9)
+ax.set(xscale="log", yscale="log", xlabel=r"$\ell$", ylabel="relative error of the push (10: infinite)")
+ax.legend(fontsize=9)
+style.show(figure, alt="Relative error in single precision of three ways to write the push, over l from 1e-8 to 100")
+assert torch.isinf(naive(torch.tensor(2e-8)))
+assert torch.allclose(bce_sensitive(l).double(), truth, rtol=1e-6, atol=1e-7)
+
+# %% [markdown]
+# **Reading it.** *Near 0*: below about $3\cdot10^{-8}$, $e^{-\ell}$ rounds to 1, the naive push is infinite, and one infinite loss ends a training. Long before that its digits go (orange, from the middle of the figure to the left). `log1p` is no help there: the digits were lost inside `exp`. `expm1` keeps them, and the package takes every $\ell$ below $10^{-8}$ at $10^{-8}$: 18.4 instead of infinity, and no slope.
+#
+# *Far out*: past $\ell\approx17$, $1-e^{-\ell}$ rounds to 1 and both the naive and the `expm1` form return exactly 0. Only `log1p` still has digits there. Is that worth a second branch in the package? Relative to the truth the error is total, but the truth is $4\cdot10^{-8}$ at most: added to a pull of about 1 it would vanish anyway. So no. The useful message is another: **past $\ell\approx17$ the push is not small, it is gone**.
+#
+# ## 6. The supervised risk (Eq. 12)
+#
+# We have no labelled normal images. The supervised method helps itself: it takes *all of $\mathcal U$* for normal, hidden ones included, and $\mathcal S$ for sensitive:
+#
+# $$\frac1N\sum_{n=1}^{N}\ell_{\rm BCE}(\mathbf x^{(n)},0;\theta)+\frac1M\sum_{m=1}^{M}\ell_{\rm BCE}(\tilde{\mathbf x}^{(m)},1;\theta).$$
+#
+# ### Exercise 02.3: Eq. 12 from two vectors
+#
+# <details><summary>Hint</summary>
+#
+# Two means, each over its own group: $N$ and $M$ differ. You may call your `push` from 02.1.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def supervised_risk(l_u: Tensor, l_s: Tensor) -> Tensor:
+    """Eq. 12. l_u: (N,) errors of U. l_s: (M,) errors of S, may hold 0. Returns a scalar tensor."""
+    # BEGIN SOLUTION
+    return l_u.mean() - torch.log(-torch.expm1(-l_s.clamp(min=1e-8))).mean()
+    # END SOLUTION
+
+
+# %%
+check_02_3(supervised_risk)
+
+# %% [markdown]
+# In the package this is `risks.supervised`. It returns the risk with its named parts, so that a plot can show them; its value is the one line of `cross_entropy` above:
+
+# %%
+draws = generator(2, 1000)
+l_u, l_s = 2 * torch.rand(50, generator=draws), 2 * torch.rand(5, generator=draws)
+risk = supervised(l_u, l_s)
+print(f"Eq. 12: {risk.value:.4f} = " + " + ".join(f"{name} {risk.terms[name]:.4f}" for name in ("L_U_minus", "L_S_plus")))
+assert torch.allclose(cross_entropy(l_u, l_s), risk.value)
+
+# %% [markdown]
+# ## 7. The scale of $\ell$, a hidden hyper-parameter
+#
+# Eq. 8 is a squared *norm*: a **sum** over pixels. Many training scripts take the **mean** instead. For Eq. 9, the unsupervised loss, this is harmless: it only rescales the loss. For Eq. 11 it is not: $e^{-\ell}$ of a sum and of a mean are different probabilities.
+#
+# ### Exercise 02.4: one error, two scales
+#
+# <details><summary>Hint</summary>
+#
+# `.flatten(1)` keeps the images apart; then `.sum(1)` or `.mean(1)`. The slope is that of 02.2, taken at your $\ell$.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def ell_and_slope(eps: Tensor, eps_hat: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+    """l of Eq. 8 for one draw of (t, eps) per image, and the slope of the push by l at that l.
+
+    eps, eps_hat: (B, C, H, W), the noise and its estimate. reduction: "sum" (Eq. 8) or "mean" over C, H, W.
+    Returns two tensors (B,).
+    """
+    # BEGIN SOLUTION
+    square = (eps - eps_hat).square().flatten(1)
+    ell = square.sum(1) if reduction == "sum" else square.mean(1)
+    return ell, -1 / torch.expm1(ell)
+    # END SOLUTION
+
+
+# %%
+check_02_4(ell_and_slope)
+
+# %% [markdown]
+# In the package there is one explicit number for this, `ell_scale`: what the mean squared error per pixel is multiplied by. 784 = 28 x 28 is Eq. 8; 1 is the mean. It is recorded in every row of results.
+
+# %%
+eps, eps_hat = torch.randn(2, 4, 1, 28, 28, generator=generator(2, 1001))
+off = (eps - eps_hat).square().flatten(1)
+assert torch.allclose(noise_error(eps, eps_hat, scale=784.0), off.sum(1))
+assert torch.allclose(noise_error(eps, eps_hat, scale=1.0), off.mean(1))
+
+# %% [markdown]
+# Where do the errors of a trained model lie? We train a small one, the usual way (unsupervised, Eq. 9), with the package's trainer, and look at its errors on *held-out* zeros and ones, over all noise levels.
+
+# %%
+def trained(method: str, scale: float):
+    """A small model after SIZE["steps"] steps on U and S: the same initial weights and draws whatever the method."""
+    network, _ = network_and_output()
+    recipe = {**RECIPES["lite"].train, "method": method, "ell_scale": scale, "steps": SIZE["steps"]}
+    trainer = Trainer(network, PROCESS, train.images, split, TrainConfig(**recipe))
+    for _ in trainer:
+        pass
+    averaged = trainer.ema
+    return lambda x_t, t: averaged(x_t, t).sample
+
+
+@torch.no_grad()
+def held_out_errors(output, digit: int, draws_each: int = 1) -> tuple[Tensor, Tensor]:
+    """t and the mean squared error per pixel of held-out images of a digit. Two tensors (n,)."""
+    x = to_model(test.images[test.labels == digit][: SIZE["held_out"]]).repeat(draws_each, 1, 1, 1)
+    draws = generator(3, digit)  # the same t and noise for every model
+    t = torch.randint(PROCESS.steps, (len(x),), generator=draws)
+    eps = torch.randn(x.shape, generator=draws)
+    errors = [ell(output, *part, PROCESS, 1.0) for part in zip(x.split(100), t.split(100), eps.split(100), strict=True)]
+    return t, torch.cat(errors)
+
+
+models = {"unsupervised": trained("unsupervised", 784.0)}
+t_n, e_n = held_out_errors(models["unsupervised"], 0)  # normal
+t_s, e_s = held_out_errors(models["unsupervised"], 1)  # sensitive
+typical = tuple(float(q) for q in torch.cat([e_n, e_s]).quantile(torch.tensor([0.05, 0.95])))
+print(f"errors per pixel: nine in ten between {typical[0]:.2g} and {typical[1]:.2g}")
+
+# %%
+scales = (1.0, 10.0, 100.0, 784.0)
+print("errors of held-out ones (sensitive) under the unsupervised model, at four scales:")
+print(f"{'scale':>6s} {'median l':>9s} {'p(normal)':>10s} {'push there':>11s} {'push > pull of those hidden in U':>34s} {'gone (l > 17)':>14s}")
+for scale in scales:
+    l = scale * e_s.double()
+    middle = l.median()
+    wins, gone = (-push_slope(l) > SHARE).double().mean(), (l > 17).double().mean()
+    print(f"{scale:6g} {middle:9.3g} {torch.exp(-middle):10.2g} {-push_slope(middle):11.2g} {wins:34.0%} {gone:14.0%}")
+
+figure, ax = plt.subplots(figsize=(7.4, 3.5))
+edges = torch.linspace(0, PROCESS.steps, 13)
+middles = (edges[1:] + edges[:-1]) / 2
+for name, t, e, colour, marker in (("zeros (normal)", t_n, e_n, style.BLUE, "o"), ("ones (sensitive)", t_s, e_s, style.ORANGE, "x")):
+    cells = [784 * e[(t >= low) & (t < high)] for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    ax.plot(middles, [float(c.median()) if len(c) else np.nan for c in cells], marker=marker, color=colour, label=name)
+for level, text in ((17, "above: the push is gone (single precision)"), (np.log(1 + 1 / SHARE), "above: weaker than the pull of those hidden in U")):
+    ax.axhline(level, color="#555555", lw=1.1, ls="--")
+    ax.text(5, level * 1.1, text, fontsize=9)
+ax.set(yscale="log", xlabel="step t (clean to noise)", ylabel=r"median $\ell$, summed over pixels")
+ax.legend()
+style.show(figure, alt="Median l of zeros and ones by step t, on a log axis, with two levels above which the push is weak or gone")
+
+# %% [markdown]
+# **Reading it** (lab mode). READ_SCALE
+#
+# One more subtlety hides in this picture. Eqs. 8 and 11 put the expectation over $t$ *inside* the push; training draws one $t$ for each image and so averages *outside*. The push is convex, so by Jensen's inequality the drawn version pushes more, and it is the few nearly-pure-noise draws that do it:
+
+# %%
+e = e_s.double()
+inside, outside = bce_sensitive(784 * e.mean()), bce_sensitive(784 * e).mean()
+print(f"scale 784: the push at the mean error {inside:.1e}; the mean of the pushes {outside:.3f}")
+print(f"the noisiest tenth of the draws supplies {bce_sensitive(784 * e[t_s >= 900]).sum() / bce_sensitive(784 * e).sum():.0%} of it")
+assert inside <= outside
+
+# %% [markdown]
+# ### Try it: move the scale
+#
+# `scale` multiplies the error per pixel; `error` moves the black dot. The shaded band holds nine in ten errors of the model above. The dashed line is the pull of the ones hidden in $\mathcal U$: for a sensitive image to be pushed up on balance, the orange curve must be above it. The fixed picture below shows the two ends.
+
+# %% tags=["expected"]
+for scale in (784.0, 1.0):
+    style.show(
+        push_figure(scale, float(e_s.median()), typical, SHARE),
+        alt=f"The push and its slope against the error per pixel at scale {scale:g}, typical errors shaded",
+    )
+
+# %%
+widget02_push(typical, SHARE, error=min(max(float(e_s.median()), 1e-4), 1.0))
+
+# %% [markdown]
+# **Reading it.** At scale 784 (a sum) the orange slope crosses the dashed line at the far left of the band and falls off: over nearly all of the band the push is invisible. At scale 1 (a mean) the curve has moved 784 times to the right and lies above the line throughout the band: every sensitive image is pushed, hard, at every noise level, and would still be pushed at an error of 1, where the model knows nothing. Neither is "the" Eq. 12: the equation does not fix the unit of $\ell$. The paper prints the sum.
+#
+# ## 8. What Eq. 12 asks for, point by point
+#
+# Suppose again that the network could choose $\ell$ freely at each $\mathbf x$. Then Eq. 12, for many images, asks for the smallest
+#
+# $$p_{\mathcal U}(\mathbf x)\,\ell\;-\;p_{\mathcal S}(\mathbf x)\,\log(1-e^{-\ell}).$$
+#
+# ### Exercise 02.5: the best $\ell$
+#
+# Set the derivative to zero and solve for $\ell$.
+#
+# <details><summary>Hint</summary>
+#
+# $p_{\mathcal U} - p_{\mathcal S}/(e^{\ell}-1)=0$. You should find that $e^{-\ell^*}$ is a probability you know.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def best_ell(p_u: Tensor, p_s: Tensor) -> Tensor:
+    """The l > 0 that minimises p_u l - p_s log(1 - exp(-l)). p_u, p_s: (B,), > 0. Returns (B,)."""
+    # BEGIN SOLUTION
+    return torch.log1p(p_s / p_u)
+    # END SOLUTION
+
+
+# %%
+check_02_5(best_ell)
+
+# %% [markdown]
+# The answer is $e^{-\ell^*} = \dfrac{p_{\mathcal U}}{p_{\mathcal U}+p_{\mathcal S}}$: Bayes' rule. With Eq. 11, and with no weight to choose, the best $\ell$ says exactly how probable it is that $\mathbf x$ came from the set that was called normal. This is what "well-balanced" means in Section 3.1.
+#
+# But Eq. 12 calls $\mathcal U$ normal, and $\mathcal U$ is a mixture (Eq. 13): $p_{\mathcal U} = \beta\,p_{\mathcal S}+(1-\beta)\,p_{\mathcal N}$. Where only sensitive images live, $p_{\mathcal N}=0$ and $p_{\mathcal U}=\beta\,p_{\mathcal S}$, so
+#
+# $$\ell^* = \log\!\Big(1+\frac1\beta\Big),$$
+#
+# **a ceiling**, whatever the data look like. A one-dimensional example, where all of this can be seen. The three curves on the right are found by brute force, by `scipy`, not by the formula:
+
+# %%
+x = np.linspace(-3, 6.5, 120)
+normal_density = lambda centre: np.exp(-((x - centre) ** 2) / 2) / np.sqrt(2 * np.pi)  # noqa: E731
+p_n, p_s = normal_density(0.0), normal_density(3.5)
+p_u = SHARE * p_s + (1 - SHARE) * p_n  # Eq. 13
+
+
+def best_by_search(down: float, up: float) -> float:
+    """The l in (0, 40) with the smallest down * l - up * log(1 - exp(-l))."""
+    cost = lambda l: down * l - up * np.log(-np.expm1(-l))  # noqa: E731
+    return minimize_scalar(cost, bounds=(1e-9, 40), method="bounded", options={"xatol": 1e-9}).x
+
+
+searched = {
+    "Eq. 12, U as it is": [best_by_search(a, b) for a, b in zip(p_u, p_s, strict=True)],
+    "Eq. 12, if U were clean": [best_by_search(a, b) for a, b in zip(p_n, p_s, strict=True)],
+    "Eq. 15, with true labels": [best_by_search((1 - SHARE) * a, SHARE * b) for a, b in zip(p_n, p_s, strict=True)],
+}
+ceiling = float(np.log(1 + 1 / SHARE))
+found = np.array(searched["Eq. 12, U as it is"])
+assert np.allclose(np.exp(-found), p_u / (p_u + p_s), atol=1e-4)  # the formula
+assert found.max() < ceiling  # and its ceiling
+posterior = (1 - SHARE) * p_n / p_u  # the probability that a point of U is normal
+assert np.allclose(np.exp(-np.array(searched["Eq. 15, with true labels"])), posterior, atol=1e-4)
+print(f"beta = {SHARE:.4f}: the ceiling is log(1 + 1/beta) = {ceiling:.3f}; there p(normal) = {np.exp(-ceiling):.3f}")
+
+# %% tags=["expected"]
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4))
+axes[0].plot(x, p_u, color=style.BLUE, label=r"$p_{\mathcal{U}}$ (unlabeled)")
+axes[0].plot(x, p_s, "--", color=style.ORANGE, label=r"$p_{\mathcal{S}}$ (sensitive)")
+axes[0].fill_between(x, SHARE * p_s, color=style.ORANGE, alpha=0.35, lw=0, label=r"the part hidden in $\mathcal{U}$")
+axes[0].set(xlabel="x", ylabel="density")
+for (name, values), colour, dash in zip(searched.items(), (style.GREEN, style.BLACK, style.SKY), ("-", ":", "--"), strict=True):
+    axes[1].plot(x, values, dash, color=colour, label=name)
+axes[1].axhline(ceiling, color="#777777", lw=1)
+axes[1].text(-2.9, ceiling + 0.12, r"ceiling $\log(1+1/\beta)$", fontsize=9)
+axes[1].set(ylim=(0, 8), xlabel="x", ylabel=r"best $\ell$")
+for ax in axes:
+    ax.legend(fontsize=9, loc="upper left")
+style.show(figure, alt="Left: densities of U and S in one dimension. Right: the best l by x; Eq. 12 with contaminated U levels off at the ceiling.")
+
+# %% [markdown]
+# **Reading it.** Right of $x=3$ every point is sensitive. With clean normal data (dotted) or true labels (dashed) the best $\ell$ climbs without limit: the further into sensitive land, the more certain. With $\mathcal U$ as it is (solid) it stops at $\log 12\approx2.5$, because each sensitive image that hides in $\mathcal U$ votes "normal" there. As a *classifier* that would still do: $e^{-2.5}$ is 8 %. Two facts together spoil it for a *diffusion model*:
+#
+# 1. $\ell$ cannot be chosen freely. It is a denoising error, and even for the images that the model knows best it stays far from 0.
+# 2. Summed over pixels, that error is mostly far *above* 2.5 already. Then Eq. 12 asks for the opposite of what we want: to bring sensitive images *down* to the ceiling.
+#
+# In forces: a sensitive image at error $\ell$ feels the pull $\beta$ of its kind in $\mathcal U$ (slope of $\beta\,\ell$) and the push of $\mathcal S$. The sum, for three risks:
+#
+# $$\text{Eq. 9: }\ \beta\qquad\quad \text{Eq. 12: }\ \beta-\frac1{e^{\ell}-1}\qquad\quad \text{Eq. 18: }\ \underbrace{\beta-\beta}_{=\,0}-\frac{\beta}{e^{\ell}-1}$$
+#
+# The last is the proposed risk, which the next notebook derives: it *subtracts* the pull, $\beta\,\ell$ on $\mathcal S$.
+
+# %% tags=["expected"]
+l = torch.logspace(-2, 2.6, 300, dtype=torch.float64)
+figure, ax = plt.subplots(figsize=(8, 3.6))
+for scale, colour, hatch in ((784.0, style.SKY, ""), (1.0, style.YELLOW, "//")):
+    ax.axvspan(scale * typical[0], scale * typical[1], facecolor=colour, alpha=0.28, hatch=hatch, edgecolor="white", lw=0)
+    ax.text(scale * (typical[0] * typical[1]) ** 0.5, -0.285, f"scale {scale:g}", fontsize=9, ha="center")
+ax.plot(l, torch.full_like(l, SHARE), "--", color=style.COLOUR["unsupervised"], label="unsupervised, Eq. 9")
+ax.plot(l, SHARE + push_slope(l), color=style.COLOUR["supervised"], lw=2.4, label="supervised, Eq. 12")
+ax.plot(l, SHARE * push_slope(l), "-.", color=style.COLOUR["nnpu"], label="proposed, Eq. 18")
+ax.axhline(0, color=style.BLACK, lw=0.8)
+ax.plot([ceiling], [0], "o", color=style.COLOUR["supervised"])
+ax.set(xscale="log", xlim=(0.01, 400), ylim=(-0.3, 0.2), xlabel=r"$\ell$ of a sensitive image", ylabel="net slope: > 0 pulls down, < 0 pushes up")
+ax.legend(fontsize=9, loc="lower right")
+style.show(figure, alt="Net slope on a sensitive image over l for three risks, with the bands of typical errors at scales 784 and 1")
+at = torch.tensor(784 * float(e_s.median()), dtype=torch.float64)
+print(f"at the median error, l = {at:.1f} (a sum): unsupervised {SHARE:+.4f}, supervised {SHARE + push_slope(at):+.4f}, proposed {SHARE * push_slope(at):+.4f}")
+
+# %% [markdown]
+# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images, to many digits. It leaves it only at the band's left end, at steps of nearly pure noise, and crosses zero at the dot, the ceiling. The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
+#
+# So we predict: **with summed errors the supervised method changes little; with mean errors it changes a lot.** To the test.
+#
+# ## 9. Does it help? A small experiment
+#
+# Three models, same initial weights, same draws: unsupervised; supervised with the sum of Eq. 8; supervised with the mean. Each draws digits from the same noise, and the judge, a classifier, counts.
+
+# %%
+models["supervised (sum)"] = trained("supervised", 784.0)
+models["supervised (mean)"] = trained("supervised", 1.0)
+judge = mnist_judge()
+drawn, sensitive, rates = {}, {}, {}
+for name, output in models.items():
+    parts = sample(output, PROCESS, (1, 28, 28), SIZE["samples"], "ddpm", SIZE["sampler_steps"], seed=0)
+    drawn[name] = torch.cat([to_pixels(part) for part in parts])
+    sensitive[name] = judge.look(drawn[name]).classes == 1
+    rates[name] = non_sensitive_rate(~sensitive[name].numpy())
+
+print(f"a faithful copy of U would have {1 - SHARE:.3f}; {SIZE['samples']} samples each, {SIZE['steps']} steps, {MODE} mode")
+print(f"{'':18s} non-sensitive rate (95 % Wilson)     p against unsupervised     held-out error x 784: zeros   ones   ones/zeros")
+for name, output in models.items():
+    r, zeros, ones = rates[name], 784 * held_out_errors(output, 0)[1].mean(), 784 * held_out_errors(output, 1)[1].mean()
+    p = two_rates_p_value(rates["unsupervised"], r)
+    print(f"{name:18s} {r.rate:.3f} [{r.low:.3f}, {r.high:.3f}] {p:32.3f} {zeros:42.2f} {ones:6.2f} {ones / zeros:12.3f}")
+
+# %% tags=["expected"]
+figure, axes = plt.subplots(1, 3, figsize=(10.5, 2.9))
+for ax, (name, images) in zip(axes, drawn.items(), strict=True):
+    draw_panel(ax, images[:40], sensitive[name][:40], columns=10)
+    ax.set_title(f"{name}: {rates[name].rate:.3f}")
+style.show(figure, alt="Forty samples of each of three models from the same noise; samples judged to be ones are framed")
+
+# %% [markdown]
+# **Reading it** (lab mode). READ_EXPERIMENT
+#
+# **How far to trust it.** READ_TRUST
+#
+# ## 10. The same question, from complete runs
+#
+# `data/results/figure1.jsonl` holds one line for each complete run of this package: even digits normal, odd ones sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
+
+# %%
+found = {}
+for row in read_rows(Path("../data/results/figure1.jsonl")):
+    settings = tuple(row.get(k) for k in ("steps", "sampler", "sampler_steps", "labelled"))  # only like with like
+    found.setdefault((row["experiment"], row["seed"], settings), {})[row["method"]] = row
+
+print(f"{'experiment':12s} {'seed':>4s} {'steps':>5s} {'method':14s} {'rate [95 %]':24s} {'of the way':>10s}   {'paper, Table 2':16s}")
+compared = 0
+for (name, seed, settings), rows in sorted(found.items(), key=str):
+    gain = lambda method, rows=rows: rows[method]["non_sensitive_rate"] - rows["unsupervised"]["non_sensitive_rate"]  # noqa: E731
+    for method in ("unsupervised", "supervised", "nnpu"):
+        if method not in rows:
+            continue
+        row, way = rows[method], ""
+        if method == "supervised" and {"unsupervised", "nnpu"} <= rows.keys() and gain("nnpu") > 0:
+            way, compared = f"{gain('supervised') / gain('nnpu'):.0%}", compared + 1
+        interval = f"{row['non_sensitive_rate']:.3f} [{row['rate_low']:.3f}, {row['rate_high']:.3f}]"
+        mean, deviation = PAPER_RATE[name][PAPER_METHOD[method]]
+        print(f"{name:12s} {seed:4d} {settings[0]:5d} {method:14s} {interval:24s} {way:>10s}   {mean:.3f} ± {deviation:.3f}")
+print(f"{compared} seed(s) with all three methods")
+
+# %% [markdown]
+# **Reading it.** Look down the column of rates, then down the paper's. The supervised method stays much nearer to the unsupervised one than to the proposed one, in the paper and in our complete runs alike, with another network, another sampler and a much shorter training. That is the finding of Section 5.4.1, and it is the net slope of Section 8 that was measured: a sensitive image that hides in $\mathcal U$ pulls as before, and nobody takes its pull away. Where our supervised run gains a little, remember the left end of the band: at steps of nearly pure noise, where it is decided *what* the image will be, the summed error is small enough for the push to be awake.
+#
+# (Rates of different runs differ by chance as well: the brackets are 95 % intervals for the drawn samples alone and say nothing of another seed's training.)
+
+# %% [markdown]
+# ### Question in words: why does the supervised method hardly help?
+#
+# Explain it to somebody who knows Eq. 12 but has not read Sections 7 and 8 above. Use the words *pull*, *push* and *scale*. Would it help to collect a hundred times more labelled sensitive images?
+
+# %% [markdown] tags=["answer"]
+# Eq. 12 calls all of $\mathcal U$ normal, so the sensitive images hidden there *pull* the error of their kind down with total strength $\beta$, as in unsupervised training. The *push* from $\mathcal S$ has slope $1/(e^\ell-1)$: it balances that pull only where $\ell=\log(1+1/\beta)\approx2.5$, and is weaker above. At the *scale* of Eq. 8, a sum over pixels, errors are in the tens at most noise levels, far above 2.5, so the push is practically zero there, the pull stays, and the model learns what the unsupervised one learns. More labelled images do not change it: Eq. 12 averages over $\mathcal S$, so their number $M$ enters neither the pull nor the push. What is needed is to cancel the pull, and that takes the share $\beta$ (Eqs. 13-18, next notebook).
+
+# %% [markdown]
+# ## What to take along
+#
+# - $-\ell$ has no floor: maximising $\ell$ diverges, and takes the normal images with it.
+# - $1/\ell$ is bounded, but its weight has the unit of $\ell^2$ and decides everything.
+# - Eq. 10 turns $\ell$ into a probability; the cross entropy of Eq. 11 is bounded and needs no weight: its best $\ell$ is Bayes' rule.
+# - Write the push with `expm1`. Below $10^{-8}$ a floor; past 17 it is zero in single precision, and that is no accident of rounding but the message.
+# - The unit of $\ell$ (sum or mean) decides whether there is a push at all. Record it.
+# - With sensitive images in $\mathcal U$, Eq. 12 has a ceiling at $\log(1+1/\beta)$; summed errors are above it, so the push of $\mathcal S$ loses to the pull of those who hide. The next notebook takes that pull away.

@@ -1,0 +1,90 @@
+"""The paper's Figure 4 from our rows: what the assumed share beta does to the rate and to the Fréchet distance."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from . import style
+from .errors import UserError
+
+Row = dict[str, Any]
+
+MARKS = {"nnpu": ("o", "-"), "abspu": ("s", "--"), "upu": ("^", "-."), "supervised": ("v", ":"), "pn": ("D", "-.")}
+"""Marker and dash of each method that beta acts on or that is drawn beside it."""
+
+
+def draw_beta_sweep(rows: list[Row]) -> Any:
+    """Two panels over the assumed share beta: non-sensitive rate and Fréchet distance.
+
+    A line a method: the mean over seeds, bars of one standard deviation over seeds, a small dot for every run; where
+    a point is a single run, the rate's bar is the judge's binomial interval. The unsupervised method, which has no
+    beta, is a horizontal line; the true share of U a vertical one.
+    rows: as experiments.run returns them, of one experiment, length of training and number of samples.
+    Returns a matplotlib figure. Raises UserError for no rows, and for rows that cannot share a picture.
+    """
+    from matplotlib.figure import Figure
+
+    if not rows:
+        raise UserError("no rows to draw: run the sweep first")
+    for key in ("experiment", "steps", "n_samples"):
+        found = sorted({row[key] for row in rows})
+        if len(found) > 1:
+            raise UserError(f"rows of one {key} belong in one figure; these have {', '.join(map(str, found))}")
+    figure = Figure(figsize=(9.6, 3.7), layout="constrained")
+    share = float(np.mean([row["realised_share"] for row in rows]))
+    panels = (
+        ("non_sensitive_rate", "non-sensitive rate (share of samples)"),
+        ("frechet_distance", "Fréchet distance (judge features)"),
+    )
+    for ax, (key, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            some = [row for row in rows if row["method"] == method]
+            _horizontal(ax, some, key) if method == "unsupervised" else _line(ax, some, key, method)
+        ax.axvline(share, color="#777777", linestyle=(0, (1, 1.5)), label=f"true share {share:.3f}")
+        if key == "frechet_distance" and all("frechet_floor" in row for row in rows):
+            floor = np.mean([row["frechet_floor"] for row in rows])
+            ax.axhline(floor, color="#777777", linewidth=1, label=f"two real sets ({floor:.2f})")
+        ax.set(xlabel="assumed share β", ylabel=label)
+    first = rows[0]
+    figure.suptitle(
+        f"{first['experiment']}, {first['steps']:,} training steps, {first['n_samples']:,} samples a run", fontsize=11
+    )
+    for ax in figure.axes:
+        ax.legend(fontsize=9)
+    return figure
+
+
+def _horizontal(ax: Any, rows: list[Row], key: str) -> None:
+    values = [row[key] for row in rows]
+    mean, spread = np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0
+    colour = style.COLOUR["unsupervised"]
+    ax.axhline(mean, color=colour, linestyle="--", label=f"unsupervised ({_runs(values)})")
+    ax.axhspan(mean - spread, mean + spread, color=colour, alpha=0.1, linewidth=0)
+
+
+def _line(ax: Any, rows: list[Row], key: str, method: str) -> None:
+    at = defaultdict(list)
+    for row in rows:
+        at[row["beta"]].append(row)
+    betas = sorted(at)
+    groups = [[row[key] for row in at[beta]] for beta in betas]
+    means = [float(np.mean(group)) for group in groups]
+    bars = np.zeros((2, len(betas)))
+    for i, group in enumerate(groups):
+        if len(group) > 1:
+            bars[:, i] = np.std(group, ddof=1)
+        elif key == "non_sensitive_rate":
+            (row,) = at[betas[i]]
+            bars[:, i] = row[key] - row["rate_low"], row["rate_high"] - row[key]
+    marker, dash = MARKS.get(method, ("x", "-"))
+    colour = style.COLOUR.get(method, style.GREEN)
+    counts = sorted({len(group) for group in groups})
+    label = f"{method} ({'-'.join(map(str, counts[:: max(1, len(counts) - 1)]))} run{'s' if counts[-1] > 1 else ''})"
+    ax.errorbar(betas, means, bars, color=colour, marker=marker, linestyle=dash, capsize=3, label=label)
+    for beta, group in zip(betas, groups, strict=True):
+        ax.plot([beta] * len(group), group, ".", color=colour, alpha=0.45, markersize=4)
+
+
+def _runs(values: list[float]) -> str:
+    return f"{len(values)} run{'s' if len(values) > 1 else ''}"
