@@ -116,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("runs", type=Path, help="the --out folder of a finished `pudm figure1` or `pudm train`")
     p.add_argument("--out", type=Path, default=Path("data"), help="folder; files go to OUT/models")
 
+    p = command("grade", "Grade submitted notebooks: points by exercise, and why, one row a student.")
+    p.add_argument("submissions", type=Path, help="a folder of STUDENT/*.ipynb or STUDENT.ipynb")
+    p.add_argument("--out", type=Path, default=Path("grades.csv"), help="file of comma-separated values")
+    p.add_argument("--seconds", type=float, default=20.0, help="time limit of one call of a student's function")
+    p.add_argument("--memory", type=int, default=2048, help="memory limit of a student's process, MiB")
+
     p = command("bench", "This machine: matrix-multiply peak, training step by method and network, sampling.")
     p.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
     p.add_argument("--seconds", type=float, default=2.0, help="seconds a measurement")
@@ -308,6 +314,24 @@ def _ship(o: argparse.Namespace) -> None:
     _writable(o.out)
     for path in ship(o.runs, o.out):
         print(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(o.out)}")
+
+
+def _grade(o: argparse.Namespace) -> None:
+    from tqdm.auto import tqdm
+
+    from .grading import grade_student, submissions, write_grades
+
+    if sys.platform == "win32":
+        raise UserError("`pudm grade` needs Linux or macOS, for its limits on time and memory; WSL will do")
+    if o.seconds <= 0 or o.memory <= 0:
+        raise UserError("--seconds and --memory must be larger than 0")
+    found = submissions(o.submissions)
+    _writable(o.out.parent)
+    students = [grade_student(name, paths, o.seconds, o.memory) for name, paths in tqdm(found.items(), unit="student")]
+    write_grades(students, o.out)
+    for student in students:
+        print(f"{student.name}: {student.points} points")
+    print(f"wrote {o.out}")
 
 
 def _bench(o: argparse.Namespace) -> None:
