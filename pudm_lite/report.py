@@ -11,6 +11,7 @@ from torch import Tensor
 from .errors import UserError
 from .experiments import material
 from .files import write_whole
+from .metrics import Rate, two_rates_p_value
 from .networks import RECIPES
 from .risks import METHODS
 
@@ -174,9 +175,9 @@ def _test_size(row: Row) -> str:
 def _group(rows: list[Row]) -> dict[tuple[str, ...], list[Row]]:
     """Runs that differ in their seed alone."""
     groups: dict[tuple[str, ...], list[Row]] = {}
-    keys = ("experiment", "method", "network", "beta", "steps", "sampler", "sampler_steps", "n_samples")
+    keys = ("experiment", "method", "network", "beta", "steps", "sampler", "sampler_steps", "n_samples", "labelled")
     for row in sorted(rows, key=lambda row: (row["experiment"], METHODS.index(row["method"]), row["seed"])):
-        groups.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
+        groups.setdefault(tuple(str(row.get(key)) for key in keys), []).append(row)
     return groups
 
 
@@ -185,17 +186,32 @@ def _mean_std(values: list[float], digits: int) -> str:
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
+def _largest_p(group: list[Row], rows: list[Row]) -> str:
+    def rate(row: Row) -> Rate:
+        return Rate(row["non_sensitive_rate"], row["rate_low"], row["rate_high"], row["n_samples"])
+
+    same = ("experiment", "seed", "steps", "network")
+    values = [
+        two_rates_p_value(rate(row), rate(other))
+        for row in group
+        for other in rows
+        if row["method"] != "unsupervised" == other["method"] and all(row[key] == other[key] for key in same)
+    ]
+    return f"{max(values):.1g}" if values else ""
+
+
 def results_table(rows: list[Row]) -> str:
     """Markdown: a line per experiment and method, mean ± standard deviation over seeds, the paper's values beside ours.
 
+    p: that the rate is the unsupervised one's of the same seed, by Fisher's exact test; the largest over seeds.
     Raises UserError for no rows.
     """
     if not rows:
         raise UserError("no rows to report: run an experiment first")
     lines = [
-        "| data (normal) | method | non-sensitive rate | paper, Table 2 | Fréchet distance (judge) | floor "
-        "| paper, Table 3 (FID, Inception) | beta | seeds | n |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| data (normal) | method | non-sensitive rate | paper, Table 2 | p | confidence | Fréchet distance (judge) "
+        "| floor | paper, Table 3 (FID, Inception) | beta | steps | seeds | n |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for group in _group(rows).values():
         row = group[0]
@@ -207,10 +223,13 @@ def results_table(rows: list[Row]) -> str:
             row["method"] + (" (proposed)" if named == "proposed" else ""),
             _mean_std([r["non_sensitive_rate"] for r in group], 3),
             f"{paper_rate[0]:.3f} ± {paper_rate[1]:.3f}" if paper_rate else "",
+            _largest_p(group, rows),
+            _mean_std([r["judge_confidence"] for r in group], 3),
             _mean_std([r["frechet_distance"] for r in group], 2),
             _mean_std([r["frechet_floor"] for r in group[:1]], 2),
             f"{paper_fid[0]:.2f} ± {paper_fid[1]:.2f}" if paper_fid else "",
             f"{row['beta']:g}",
+            f"{row['steps']:,}",
             ", ".join(str(r["seed"]) for r in group),
             f"{row['n_samples']:,}",
         ]

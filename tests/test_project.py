@@ -38,7 +38,7 @@ def test_data_files_have_their_recorded_sums(name):
 
 
 def test_readme_table_is_what_the_committed_rows_give():
-    rows = [row for path in sorted((ROOT / "data" / "results").glob("*.jsonl")) for row in read_rows(path)]
+    rows = read_rows(ROOT / "data" / "results" / "figure1.jsonl")
     text = (ROOT / "README.md").read_text()
     table = re.search(r"<!-- pudm report data/results/figure1\.jsonl -->\n(.*?)\n\n", text, re.DOTALL)
     assert table is not None

@@ -1,0 +1,92 @@
+"""Shipped networks: written and opened again, never in place of a training in fast mode, and as good as they claim."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pudm_lite import datasets, shipped
+from pudm_lite.cli import main
+from pudm_lite.errors import UserError
+from pudm_lite.experiments import draw, experiment, material, measure, run
+from pudm_lite.networks import RECIPES, load_pipeline
+from pudm_lite.shipped import allowed, file_name, thinned, trained
+
+FILES = sorted(name for name in datasets.SHA256 if name.startswith("models/"))
+TINY = replace(experiment("mnist-even", "nnpu", steps=3, batch_size=16), n_samples=4, sampler_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "switch", "may"), [("fast", "0", False), ("lab", "0", True), ("lab", "1", False), ("full", "0", False)]
+)
+def test_where_a_shipped_network_may_stand_for_a_training(monkeypatch, mode, switch, may):
+    monkeypatch.setenv("PUDM_MODE", mode)
+    monkeypatch.setenv("PUDM_NO_CHECKPOINTS", switch)
+    assert allowed() is may
+
+
+def test_curves_are_averaged_in_groups():
+    log = {"value": [[i + 1, float(i % 2)] for i in range(1000)], "unknown": [[1, 2.0]]}
+    curves = thinned(log)
+    assert set(curves) == {"value"}
+    assert curves["value"].shape == (shipped.POINTS, 2)
+    assert curves["value"][0].tolist() == pytest.approx([3.0, 0.4])
+
+
+@pytest.mark.slow
+def test_ship_and_open_again(monkeypatch, tmp_path, capsys):
+    row = run(TINY, tmp_path / "out" / "runs" / TINY.name)
+    (tmp_path / "out" / "runs" / TINY.name / "row.json").write_text(json.dumps(row))
+    assert main(["ship", str(tmp_path / "out"), "--out", str(tmp_path / "data")]) == 0
+    name = file_name(row)
+    digest = hashlib.sha256((tmp_path / "data" / name).read_bytes()).hexdigest()
+    assert f"{digest}  {name}" in capsys.readouterr().out
+    monkeypatch.setenv("PUDM_DATA", str(tmp_path / "data"))
+    monkeypatch.setitem(datasets.SHA256, name, digest)
+    monkeypatch.setenv("PUDM_MODE", "lab")
+    opened = trained(TINY, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+    assert opened.row == row
+    assert opened.curves["value"][:, 0].tolist() == [1, 2, 3]
+    network, _ = load_pipeline(tmp_path / "out" / "runs" / TINY.name / "pipeline")
+    for a, b in zip(opened.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_fast_mode_trains(monkeypatch, tmp_path):
+    monkeypatch.setenv("PUDM_MODE", "fast")
+    monkeypatch.setattr(shipped, "shipped", lambda name: pytest.fail("opened a shipped network"))
+    assert trained(TINY, tmp_path).row["steps"] == 3
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no finished run"):
+        shipped.ship(tmp_path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_a_shipped_network_is_what_its_row_claims(name):
+    """500 new images: the rate within four standard errors, confidence and distance near the row's."""
+    found = shipped.shipped(name)
+    row, n = found.row, 500
+    exp = replace(experiment(row["experiment"], row["method"], seed=row["seed"]), sample_seed=99)
+    assert (row["sampler"], row["sampler_steps"], row["steps"]) == (exp.sampler, exp.sampler_steps, exp.train.steps)
+    data = material(row["experiment"], RECIPES[row["network"]], row["seed"])
+    again = measure(data.judge.look(draw(found.network, exp, n)), data)
+    rate = row["non_sensitive_rate"]
+    assert abs(again["non_sensitive_rate"] - rate) < 4 * (rate * (1 - rate) * (1 / n + 1 / row["n_samples"])) ** 0.5
+    assert again["judge_confidence"] == pytest.approx(row["judge_confidence"], abs=0.02)
+    assert again["frechet_distance"] < row["frechet_distance"] + 1.0  # grows as n falls
+
+
+def test_every_shipped_network_names_its_command():
+    from safetensors import safe_open
+
+    for name in FILES:
+        with safe_open(datasets.checked_file(name), "pt") as file:
+            row = json.loads(file.metadata()["row"])
+            assert file.metadata()["command"].startswith(f"pudm train --experiment {row['experiment']} --method")
