@@ -3,14 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
-.PHONY: figure1 test lab check clean
+.PHONY: figure1 test lab check notebooks clean
 
 figure1: .venv/ready
 	$(BIN)/pudm figure1 $(ARGS)
 
 test: .venv/ready
 	PUDM_MODE=fast $(BIN)/python -m pytest tests
-	PUDM_MODE=fast $(BIN)/python -m pytest $(NBVAL) notebooks
+	PUDM_MODE=fast OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) -n 2 --dist loadfile notebooks
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
@@ -20,6 +20,10 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PUDM_MODE=fast $(BIN)/python -m pytest tests -m "not slow"
+
+# From the masters in notebooks/src, executed in lab mode.
+notebooks: .venv/ready
+	PUDM_MODE=lab $(BIN)/python notebooks/build.py $(ARGS)
 
 # The environment, made once and again when pyproject.toml changes.
 .venv/ready: pyproject.toml

@@ -46,6 +46,7 @@ def draw_beta_sweep(rows: list[Row]) -> Any:
             floor = np.mean([row["frechet_floor"] for row in rows])
             ax.axhline(floor, color="#777777", linewidth=1, label=f"two real sets ({floor:.2f})")
         ax.set(xlabel="assumed share β", ylabel=label)
+        ax.set_xlim(0, 1.08 * max(row["beta"] for row in rows))
     first = rows[0]
     figure.suptitle(
         f"{first['experiment']}, {first['steps']:,} training steps, {first['n_samples']:,} samples a run", fontsize=11

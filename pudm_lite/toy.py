@@ -7,6 +7,7 @@ the eps_theta that minimises E[l] are closed forms. Equation numbers are those o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import pi
 
 import torch
@@ -15,17 +16,17 @@ from torch import Tensor, nn
 from .diffusion import Process, ell, noise_schedule
 from .draws import generator
 from .errors import UserError
-from .risks import risk
+from .risks import bce_sensitive, risk
 from .sampling import sample
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """eps(x_t (B, 2, 1, 1), t (B,) int64) -> (B, 2, 1, 1)."""
 
 ELL_SCALE = 2.0
-"""Two numbers a point: with this scale `diffusion.ell` is Eq. 8 exactly."""
+"""A point has two numbers: at this scale `diffusion.ell` is Eq. 8 exactly."""
 
 
-def process(steps: int = 200) -> Process:
+def toy_process(steps: int = 200) -> Process:
     """The forward process of the toy: the cosine schedule with few steps, which a plane does not need more of."""
     return Process(noise_schedule("cosine", steps).float())
 
@@ -44,7 +45,9 @@ class Gaussians:
     def __post_init__(self) -> None:
         k = len(self.weights)
         if self.means.shape != (k, 2) or self.stds.shape != (k,):
-            raise ValueError(f"{k} weights need means ({k}, 2) and stds ({k},); got {self.means.shape}, {self.stds.shape}")
+            raise ValueError(
+                f"{k} weights need means ({k}, 2) and stds ({k},); got {self.means.shape}, {self.stds.shape}"
+            )
         if (self.weights < 0).any() or not torch.isclose(self.weights.sum(), torch.ones_like(self.weights[0])):
             raise ValueError("the weights of a mixture are >= 0 and add up to 1")
 
@@ -160,7 +163,7 @@ class EpsNet(nn.Module):
         self.steps = steps
         self.register_buffer("frequency", pi * 2.0 ** torch.arange(waves))
         sizes = [2 + 6 * waves, width, width, width]
-        layers = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.SiLU())]
+        layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 2))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -187,7 +190,7 @@ class Split:
     held_s: Tensor
 
 
-def split(
+def toy_split(
     p_s: Gaussians, p_n: Gaussians, beta: float, n_u: int, n_s: int, n_n: int, held: int = 2000, seed: int = 0
 ) -> Split:
     """Draw a `Split`. beta: the share of sensitive points in U, exact up to rounding, inside [0, 1]."""
@@ -210,13 +213,17 @@ class Run:
     log: dict[str, Tensor]
 
 
-def errors(network: Network, points: Tensor, how: Process, seed: int, draws: int = 1) -> Tensor:
-    """l(x), Eq. 8, with `draws` draws of (t, eps) a point. points: (n, 2). Returns (draws * n,), the points in turn."""
+def errors(
+    network: Network, points: Tensor, process: Process, seed: int, draws: int = 1, ell_scale: float = ELL_SCALE
+) -> Tensor:
+    """l(x), Eq. 8, with `draws` draws of (t, eps) a point. points: (n, 2). Returns (draws * n,): all points, again and
+    again. The same seed gives every network the same draws.
+    """
     draw = generator(seed, 2)
     x0 = as_images(points.repeat(draws, 1))
-    t = torch.randint(how.steps, (len(x0),), generator=draw)
+    t = torch.randint(process.steps, (len(x0),), generator=draw)
     eps = torch.randn(x0.shape, generator=draw)
-    return ell(network, x0, t, eps, how, ELL_SCALE)
+    return ell(network, x0, t, eps, process, ell_scale)
 
 
 def train(
@@ -224,12 +231,13 @@ def train(
     method: str,
     beta: float,
     steps: int,
-    how: Process,
+    process: Process,
     width: int = 96,
     learning_rate: float = 2e-3,
     size: int = 256,
     seed: int = 0,
     every: int = 25,
+    ell_scale: float = ELL_SCALE,
 ) -> Run:
     """Train an `EpsNet` with AdamW and one of `risks.METHODS`.
 
@@ -245,7 +253,7 @@ def train(
         raise UserError("the toy needs at least one unlabeled and one sensitive point")
     torch_state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    network = EpsNet(how.steps, width)
+    network = EpsNet(process.steps, width)
     torch.random.set_rng_state(torch_state)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     nothing = data.u[:0]
@@ -259,8 +267,10 @@ def train(
     def record(step: int) -> None:
         with torch.no_grad():
             copies = max(1, len(data.held_s) // len(data.s))  # few points: more draws of (t, eps) for each
-            l_u, l_s = errors(network, data.u, how, seed, 4), errors(network, data.s, how, seed + 1, copies)
-            h_u, h_s = errors(network, data.held_u, how, seed + 2), errors(network, data.held_s, how, seed + 3)
+            groups = ((data.u, 4), (data.s, copies), (data.held_u, 1), (data.held_s, 1))
+            l_u, l_s, h_u, h_s = (
+                errors(network, points, process, seed + k, draws, ell_scale) for k, (points, draws) in enumerate(groups)
+            )
         row = {"step": float(step), "L_U_minus": l_u.mean().item(), "L_S_minus": l_s.mean().item()}
         row |= {"held_L_U_minus": h_u.mean().item(), "held_L_S_minus": h_s.mean().item()}
         row["normal_risk"] = row["L_U_minus"] - beta * row["L_S_minus"]
@@ -274,15 +284,17 @@ def train(
         for number, points in enumerate(used):
             draw = generator(seed, 1, step, number)
             x0 = as_images(points[torch.randint(len(points), (size,), generator=draw)]) if len(points) else points
-            t = torch.randint(how.steps, (len(points) and size,), generator=draw)
+            t = torch.randint(process.steps, (len(points) and size,), generator=draw)
             parts.append((as_images(x0.flatten(1)), t, torch.randn((len(t), 2, 1, 1), generator=draw)))
         x0, t, eps = (torch.cat(column) for column in zip(*parts, strict=True))
-        l = ell(network, x0, t, eps, how, ELL_SCALE)
+        l = ell(network, x0, t, eps, process, ell_scale)
         result = risk(method, *l.split([len(p[1]) for p in parts]), beta)
         optimiser.zero_grad()
         result.objective.backward()
         if not torch.isfinite(result.value):
-            raise UserError(f"the toy's risk is no longer finite at step {step}: fewer steps, or a smaller learning_rate")
+            raise UserError(
+                f"the toy's risk is no longer finite at step {step}: fewer steps, or a smaller learning_rate"
+            )
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * (1 - step / steps) ** 0.5
         optimiser.step()
@@ -290,6 +302,43 @@ def train(
     return Run(network, {name: torch.tensor([row[name] for row in records]) for name in records[0]})
 
 
-def draw_samples(network: Network, how: Process, n: int, steps: int = 50, seed: int = 0) -> Tensor:
+def upu_variance(l_u: Tensor, l_s: Tensor, beta: float, n_u: int, n_s: int) -> Tensor:
+    """The variance of Eq. 18 over draws of n_u unlabeled and n_s sensitive points.
+
+    Var(l_u) / n_u + beta^2 Var(push(l_s) - l_s) / n_s: a sensitive point enters L_S^+ and L_S^- at once, so the two
+    are no independent terms. l_u, l_s: large pools, whose own variance is taken. Returns ().
+    """
+    once = bce_sensitive(l_s) - l_s
+    return l_u.var(correction=0) / n_u + beta**2 * once.var(correction=0) / n_s
+
+
+def pnu_variance(
+    l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, eta: float, n_u: int, n_s: int, n_n: int
+) -> Tensor:
+    """The variance of (1 - eta) Eq. 15 + eta Eq. 18 over draws of n_u, n_s and n_n points: see `risks.pnu`.
+
+    Each group enters on its own: U with weight eta, N with (1 - eta)(1 - beta), and a sensitive point with
+    beta (push - eta l). At eta = 1 it is `upu_variance`. Returns ().
+    """
+    once = bce_sensitive(l_s) - eta * l_s
+    return (
+        eta**2 * l_u.var(correction=0) / n_u
+        + ((1 - eta) * (1 - beta)) ** 2 * l_n.var(correction=0) / n_n
+        + beta**2 * once.var(correction=0) / n_s
+    )
+
+
+def clamp_bias(mean: Tensor, std: Tensor) -> Tensor:
+    """E[max(0, Z)] - max(0, mean) for a normal Z: what the maximum of Eq. 19 adds on average. Any shape, std > 0.
+
+    std phi(mean / std) - |mean| Phi(-|mean| / std). The absolute value adds twice as much where mean >= 0:
+    |z| = 2 max(0, z) - z.
+    """
+    z = mean.abs() / std
+    unit = torch.distributions.Normal(torch.zeros_like(z), torch.ones_like(z))
+    return std * unit.log_prob(z).exp() - mean.abs() * unit.cdf(-z)
+
+
+def draw_samples(network: Network, process: Process, n: int, steps: int = 50, seed: int = 0) -> Tensor:
     """n points from a model with DDIM. `sampling` clips to [-1, 1], so the toy lies inside. Returns (n, 2)."""
-    return torch.cat(list(sample(network, how, (2, 1, 1), n, "ddim", steps, seed, 5000))).flatten(1)
+    return torch.cat(list(sample(network, process, (2, 1, 1), n, "ddim", steps, seed, 5000))).flatten(1)

@@ -61,6 +61,8 @@ class TrainConfig:
             raise UserError(
                 f"s_per_batch must lie between 0 and batch_size ({self.batch_size}); got {self.s_per_batch}"
             )
+        if self.labelled < 0:
+            raise UserError(f"labelled must be 0 (all) or more; got {self.labelled}")
         for name in ("steps", "batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "pieces"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be larger than 0; got {getattr(self, name)}")

@@ -57,6 +57,14 @@ def test_every_method_trains_and_names_its_terms(method):
     assert trainer.log["value"] == [[r.step, r.value] for r in records]
 
 
+def test_few_labelled_images_are_the_first_of_s():
+    few, all_of_them = make(replace(CONFIG, labelled=3)), make()
+    assert torch.equal(few.x_s, all_of_them.x_s[:3])
+    assert torch.equal(few.x_u, all_of_them.x_u)
+    with pytest.raises(UserError, match="labelled must be 0 .all. or more; got -1"):
+        replace(CONFIG, labelled=-1)
+
+
 @pytest.mark.parametrize("optimiser", ["muon", "adamw"])
 @pytest.mark.parametrize("stream", ["pooled", "two"])
 def test_resumed_run_equals_unbroken_one(tmp_path, optimiser, stream):

@@ -53,28 +53,28 @@ print(f"mode: {MODE}; training for {TRAIN_STEPS} steps, {N_SAMPLES} samples a se
 #
 # **The question**: how do you turn a picture into pure noise so gently that each small step can be undone?
 #
-# Pictures live in *model space*: black is $-1$, white is $+1$. Here are four digits on the way. From left to right more of the picture is replaced by Gaussian noise, until nothing is left.
+# Pictures live in *model space*: black is $-1$, white is $+1$. Here are three digits on the way. From left to right more of the picture is replaced by Gaussian noise, until nothing is left.
 
 # %% tags=["expected"]
 data = material("mnist-even", RECIPES["lite"], seed=0)
 unlabeled = data.train[data.split.u]  # U: what the model will learn from
-digits = to_model(unlabeled[:4])  # (4, 1, 28, 28) in [-1, 1]
+digits = to_model(unlabeled[[0, 2, 3]])  # (3, 1, 28, 28) in [-1, 1]
 
 alpha_bar = noise_schedule("cosine")  # alpha_bar_t of Eq. 5, for t = 0..T-1
 T = len(alpha_bar)
 eps = torch.randn(digits.shape, generator=generator(1, 0))
 
-figure, axes = plt.subplots(4, 8, figsize=(8.4, 4.7))
+figure, axes = plt.subplots(3, 8, figsize=(8.0, 3.3))
 for column, t in enumerate([0, 142, 285, 428, 571, 714, 857, 999]):
-    x_t = q_sample(digits, torch.full((4,), t), eps, alpha_bar)
+    x_t = q_sample(digits, torch.full((3,), t), eps, alpha_bar)
     axes[0, column].set_title(f"t = {t}")
-    for row in range(4):
+    for row in range(3):
         axes[row, column].imshow(x_t[row, 0], vmin=-1, vmax=1)
         axes[row, column].set_axis_off()
-style.show(figure, alt="Four digits, each at eight steps t from 0 to 999: clean at the left, pure noise at the right")
+style.show(figure, alt="Three digits, each at eight steps t from 0 to 999: clean at the left, pure noise at the right")
 
 # %% [markdown]
-# Up to about the middle you can name each digit; somewhere after it you can only guess, and at the right end the four rows tell nothing apart. Keep that middle in mind: *what* a digit is gets decided there, not at the clean end.
+# Up to about the middle you can name each digit; somewhere after it you can only guess, and at the right end nothing tells the three rows apart. Keep that middle in mind: *what* a digit is gets decided there, not at the clean end.
 #
 # (The paper counts $t = 1, \dots, T$; the code counts $t = 0, \dots, T-1$, as Diffusers does. `alpha_bar[0]` is what is left after the *first* step.)
 #
@@ -101,7 +101,7 @@ assert ((alpha > 0) & (alpha < 1)).all()
 #
 # Is the jump the same as the walk? Let us not believe it. We take three pixels of a real digit (black, grey, white), send thousands of copies of them on the walk of Eq. 4, and compare the mean and the variance at *every* step with Eq. 5.
 
-# %%
+# %% tags=["expected"]
 WALKERS = {"fast": 1000, "lab": 5000, "full": 20_000}[MODE]
 values = digits[0].flatten()
 grey = values[values.abs().argmin()]
@@ -123,9 +123,8 @@ error_of_mean = ((1 - ab) / WALKERS).sqrt()  # what chance allows
 assert ((means - ab.sqrt() * pixels).abs() < 5 * error_of_mean).all()
 assert ((variances / (1 - ab) - 1).abs() < 5 * (2 / WALKERS) ** 0.5).all()
 print(f"{WALKERS:,} walks of {T} steps: mean and variance are those of Eq. 5 at every step")
-print(f"after the last one: mean {means[-1].tolist()[2]:+.3f}, variance {variances[-1].tolist()[2]:.3f} for the white pixel")
+print(f"the white pixel after the last one: mean {means[-1, 2]:+.3f}, variance {variances[-1, 2]:.3f}")
 
-# %% tags=["expected"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.3))
 steps = torch.arange(T)
 for k, (name, colour, mark) in enumerate(
@@ -145,12 +144,14 @@ for (t, seen), colour, dash in zip(pictures_of_x.items(), (style.GREEN, style.BL
     right.plot(grid, density, dash, color=colour, label=f"t = {t}")
 right.set(xlabel="value of the white pixel", ylabel="density", title="bars: walks    lines: Eq. 5")
 right.legend()
-style.show(figure, alt="Walks of single steps agree with the closed form: means, spread, and the distribution of a white pixel at three steps")
+style.show(
+    figure,
+    alt="Walks of single steps agree with the closed form: mean, spread, and the distribution of a white pixel",
+)
 
 # %% [markdown]
 # **Reading it.** Left: the marks of the walks sit on the lines of the formula. Black, grey and white start apart and end together at 0: by the last step a pixel has forgotten what it was. The shaded band, one standard deviation, opens to $\pm 1$. Right: the *whole* distribution of a white pixel is the Gaussian of Eq. 5, not just its mean and variance. So a training image at any $t$ costs one draw of noise and one line of code. Write it.
-
-# %% [markdown]
+#
 # ### Exercise 01.1: the forward process
 #
 # Write Eq. 6 for a batch in which **every image has its own step** $t$.
@@ -233,8 +234,7 @@ widget01_noise(digits[:1], one_eps, schedules)
 #
 # - $\|\cdot\|^2$ is a **sum** over pixels, 784 of them here. Most code averages instead. We keep one explicit number: `scale` times the *mean*; with `scale` = $C \cdot H \cdot W$ it is Eq. 8 exactly.
 # - It is **one number for each image**. The mean over the batch comes later, when a risk is made of these numbers; the paper's risks (Eqs. 12 to 19) treat images of $\mathcal U$ and of $\mathcal S$ differently, so nothing may be averaged before.
-
-# %% [markdown]
+#
 # ### Exercise 01.2: the noise error of each image
 #
 # <details><summary>Hint</summary>
@@ -286,9 +286,8 @@ def eps_from_v(v: Tensor, x_t: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
 # %%
 check_01_3(eps_from_v)
 
-# %%
 # The same round trip with the package: v made from the truth gives the truth back.
-t = torch.tensor([0, 300, 600, 999])
+t = torch.tensor([0, 300, 999])
 ab = alpha_bar[t].float().view(-1, 1, 1, 1)
 v = ab.sqrt() * eps - (1 - ab).sqrt() * digits
 x_t = q_sample(digits, t, eps, alpha_bar)
@@ -333,11 +332,11 @@ for t in steps_seen:
         curves[name].append(ell(guess, looked_at, t.expand(N_LOOKS), noise, guesses_eps, scale=784))
 curves = {name: torch.stack(parts) for name, parts in curves.items()}  # (10, N_LOOKS): one number per example
 
+ab = lite.view(-1, 1)  # (T, 1), against the pixels (1, 784)
+total = ab * pixel_variance.view(1, -1) + 1 - ab  # the variance of each pixel of x_t
 on_paper = {
     "says zero": torch.full((T,), 784.0),
-    "knows each pixel": (lite.view(-1, 1) * pixel_variance.view(1, -1)).div(
-        lite.view(-1, 1) * pixel_variance.view(1, -1) + 1 - lite.view(-1, 1)
-    ).sum(1),
+    "knows each pixel": (ab * pixel_variance.view(1, -1) / total).sum(1),
 }
 for name, measured in curves.items():
     chance = measured.std(1) / N_LOOKS**0.5
@@ -353,10 +352,10 @@ print("both guessers err as the formulas say, at every step looked at")
 
 # %%
 digit = digits[:1]
-weight = (1 - lite).sqrt().view(-1, 1) / (lite.view(-1, 1) * pixel_variance.view(1, -1) + 1 - lite.view(-1, 1))  # (T, 784)
-from_noise = (1 - weight * (1 - lite).sqrt().view(-1, 1)).square()
-from_digit = weight.square() * lite.view(-1, 1) * (digit - pixel_mean).view(1, -1).square()
-exact_over_t = (from_noise + from_digit).sum(1)  # (T,): E over eps
+weight = (1 - ab).sqrt() / total  # (T, 784): the guess is weight * (x_t - sqrt(ab) m)
+miss_of_noise = (1 - weight * (1 - ab).sqrt()).square()  # what multiplies eps in eps - guess, squared
+miss_of_digit = weight.square() * ab * (digit - pixel_mean).view(1, -1).square()
+exact_over_t = (miss_of_noise + miss_of_digit).sum(1)  # (T,): E over eps
 exact = float(exact_over_t.mean())  # and over t: Eq. 8 for this digit
 
 N_DRAWS = 64 * {"fast": 60, "lab": 300, "full": 1000}[MODE]
@@ -379,16 +378,19 @@ for how, found in spread.items():
 # %% tags=["expected"]
 figure, ax = plt.subplots(figsize=(6.6, 3.2))
 ax.hist(single.numpy(), 60, density=True, color=style.SKY, label="one draw of (t, ε)")
-ax.hist(spread["uniform"].mean(1).numpy(), 20, density=True, histtype="step", color=style.BLACK, lw=1.6, label="mean of 64 draws")
+means_of_64 = spread["uniform"].mean(1).numpy()
+ax.hist(means_of_64, 20, density=True, histtype="step", color=style.BLACK, lw=1.6, label="mean of 64 draws")
 ax.axvline(exact, color=style.ORANGE, ls="--", label="Eq. 8, exactly")
 ax.set(xlabel="noise error of one digit", ylabel="density")
 ax.legend()
-style.show(figure, alt="Single draws of the noise error spread widely around the exact value of Eq. 8; means of 64 draws cluster at it")
+style.show(
+    figure,
+    alt="Single draws of the noise error spread widely around the exact value; means of 64 cluster at it",
+)
 
 # %% [markdown]
 # **Reading it.** A single draw can be far off on either side, mostly because of $t$: an almost clean digit costs much (it is hard to see what little noise there is), pure noise costs next to nothing (it *is* the answer). But the draws are centred on the right value, and means of 64 crowd around it. The printed last line shows a free improvement that the package's trainer uses: spread the 64 values of $t$ evenly (`stratified`) instead of drawing them independently. Each $t$ is still uniform, so the mean stays right, and the spread shrinks.
-
-# %% [markdown]
+#
 # ### Question 01.A
 #
 # Training minimises the mean of *single* draws of $\ell$, each far from Eq. 8. Why is this allowed, and what does the noise of a single draw cost you?
@@ -426,14 +428,13 @@ def test_error(network) -> float:
 
 
 look_every = max(1, TRAIN_STEPS // 20)
-looks, halfway = [], None
+looks = []
 for record in trainer:
     if record.step % look_every == 0:
         looks.append((record.step, test_error(trainer.network), test_error(trainer.ema)))
-    if record.step == TRAIN_STEPS // 2:
-        halfway = copy.deepcopy(trainer.network).eval(), trainer.ema
 network = trainer.ema
-print(f"{record.step} steps, {record.step * exp.train.batch_size:,} images, {sum(p.numel() for p in network.parameters()):,} parameters")
+parameters = sum(p.numel() for p in network.parameters())
+print(f"{parameters:,} parameters, {record.step} steps, {record.step * exp.train.batch_size:,} images")
 print(f"noise error on test digits: {looks[0][2]:.0f} at step {looks[0][0]}, {looks[-1][2]:.1f} at the end")
 
 # %% tags=["expected"]
@@ -441,22 +442,25 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.3))
 step, value = torch.tensor(trainer.log["value"]).T
 left.plot(step, value, color="#999999", lw=0.8, label="each batch")
 width = max(1, len(step) // 20)
-left.plot(step[width - 1 :], value.unfold(0, width, 1).mean(1), color=style.BLUE, label=f"mean of {width} batches")
+left.plot(step[width - 1 :], value.unfold(0, width, 1).mean(1), color=style.BLUE, label=f"mean of the last {width}")
 left.set(xlabel="training step", ylabel="noise error (Eq. 8)", yscale="log", title="on training batches")
 left.legend()
 at, raw, averaged = torch.tensor(looks).T
-right.plot(at, raw, "o--", color=style.ORANGE, ms=4, label="the weights themselves")
-right.plot(at, averaged, "s-", color=style.BLUE, ms=4, label="their moving average")
+right.plot(at, averaged, "s-", color=style.BLUE, ms=7, label="moving average of the weights")
+right.plot(at, raw, "o--", color=style.ORANGE, ms=3, label="the weights themselves")
 right.set(xlabel="training step", yscale="log", title="on test digits, the same draws each time")
 right.legend()
-style.show(figure, alt="Left: the training loss falls, jagged from batch to batch. Right: test error of the weights and of their moving average")
+style.show(
+    figure,
+    alt="Left: the training loss falls, jagged. Right: test error of the weights and of their moving average",
+)
 
 # %% [markdown]
-# **Reading it** (lab mode). Left: the grey line is what training sees; most of its jitter is the draws of $(t, \epsilon)$, and one could not tell from two neighbouring batches whether anything was learned. Right: with the draws held fixed, the descent is plain.
+# **Reading it** (lab mode). Left: the grey line is what training sees; it jitters with the images and with the draws of $(t, \epsilon)$, and two neighbouring batches cannot tell you whether anything was learned. Right: with images and draws held fixed, the descent is smooth. The two versions of the weights lie on top of each other here; Section 5 says why, and when they part.
 #
 # Now look at where the error is.
 
-# %%
+# %% tags=["expected"]
 draws = generator(1, 5)
 N_CURVE = {"fast": 8, "lab": 64, "full": 512}[MODE]
 by_step = []
@@ -465,8 +469,8 @@ with torch.no_grad():
         noise = torch.randn(test[:N_CURVE].shape, generator=draws).to(device)
         by_step.append(ell(answers(network), test[:N_CURVE], t.expand(N_CURVE).to(device), noise, process, 784).cpu())
 by_step = torch.stack(by_step)  # (10, N_CURVE)
+print(f"the less noisy half of the steps makes up {by_step[:5].sum() / by_step.sum():.0%} of the noise error")
 
-# %% tags=["expected"]
 figure, ax = plt.subplots(figsize=(7.0, 3.7))
 ax.plot(on_paper["says zero"], ":", color=style.BLACK, label="says zero")
 ax.plot(on_paper["knows each pixel"], "--", color=style.ORANGE, label="knows each pixel")
@@ -481,9 +485,8 @@ ax.legend()
 style.show(figure, alt="Noise error over the step t for two guessers and the trained network, on a logarithmic axis")
 
 # %% [markdown]
-# **Reading it** (lab mode). The marks of the pixel guesser lie on the line worked out on paper. The network is far below it at every step but the last: it knows which pixels go together. All curves fall towards large $t$: there $\mathbf x_t$ is nearly the noise itself and there is little left to guess wrong. So the *size* of $\ell$ says nothing about where learning matters: most of Eq. 8 comes from small $t$, yet what a digit *is* gets settled at large $t$, where $\ell$ is small. A schedule moves weight between the two, and `lite` moves it to the right.
-
-# %% [markdown]
+# **Reading it** (lab mode). The marks of the pixel guesser lie on the line worked out on paper. On the left the network is far below it: it knows which pixels go together. On the right the two meet (after so short a training the network is even a little worse at the very end): in nearly pure noise there is hardly more to know than the average digit. All curves fall towards large $t$, because there $\mathbf x_t$ is nearly the noise itself and little is left to guess wrong. So the *size* of $\ell$ does not say where learning matters: most of Eq. 8 comes from small $t$, as the printed share says, yet what a digit *is* gets settled where $\ell$ is small. A schedule moves weight between the two, and `lite` moves it to the right.
+#
 # ## 5. What the moving average does
 #
 # **The question**: why sample from an average of weights that never trained as such?
@@ -520,31 +523,63 @@ assert torch.allclose(package.shadow_params[0], smooth[-1], atol=1e-4)
 
 shares = moving_average(torch.eye(400))[-1]  # (400,): how much each value counts in the last average
 assert torch.isclose(shares.sum(), torch.tensor(1.0), atol=1e-4)
-print(f"after 400 steps the newest value counts {shares[-1]:.3f}; {1 / shares.square().sum():.0f} values alike would rattle as little")
+alike = 1 / shares.square().sum()  # a plain mean of so many values would be as steady
+print(f"after 400 steps the newest value has a share of {shares[-1]:.3f}; as steady as a mean of {alike:.0f} values")
 print(f"last 100 values: standard deviation {rattling[-100:].std():.3f}; of the average {smooth[-100:].std():.3f}")
 
 # %% [markdown]
-# The average looks back over a fixed *share* of the run, so early mistakes are forgotten however long the run is. In the right-hand figure above you saw what that does to the test error. And to pictures? Halfway through training, while the learning rate is still large, we kept both versions. Same seeds, same sampler:
+# The average looks back over a fixed *share* of the run, so early mistakes are forgotten however long the run is. And for a whole network? In Section 4 the average had nothing to do: the learning rate starts moderate and comes down to 0, so the weights settle by themselves. So let us make them rattle. We go on training the finished network with a learning rate that stays where it is, and average along the way, with a constant share $w$ this time:
 
 # %% tags=["expected"]
+RATTLE = {"fast": 6, "lab": 60, "full": 300}[MODE]
+rattled, average = copy.deepcopy(network).train(), copy.deepcopy(network)
+optimiser = torch.optim.AdamW(rattled.parameters(), lr=1e-3)
+draws = generator(1, 7)
+seen = [(0, test_error(rattled), test_error(average))]
+for step in range(1, RATTLE + 1):
+    x0 = to_model(unlabeled[torch.randint(len(unlabeled), (64,), generator=draws)]).to(device)
+    t = draw_timesteps(64, T, "stratified", draws).to(device)
+    noise = torch.randn(x0.shape, generator=draws).to(device)
+    loss = ell(answers(rattled), x0, t, noise, process, 784).mean()  # Eq. 9 on a batch
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    with torch.no_grad():
+        for slow, fast in zip(average.parameters(), rattled.parameters()):
+            slow.lerp_(fast, 0.05)  # the formula above, w = 0.05
+    if step % (RATTLE // 6) == 0:
+        seen.append((step, test_error(rattled), test_error(average)))
+rattled.eval()
+
+
 def draw(net, sampler: str, steps: int, n: int) -> Tensor:
     """n images of seed 0, (n, 1, 28, 28) uint8. The same seed starts from the same noise, whatever the sampler."""
-    return torch.cat([to_pixels(part) for part in sample(answers(net), process, (1, 28, 28), n, sampler, steps, device=device)])
+    parts = sample(answers(net), process, (1, 28, 28), n, sampler, steps, device=device)
+    return torch.cat([to_pixels(part) for part in parts])
 
 
 few = {"fast": 3, "lab": 20, "full": 25}[MODE]
-figure, axes = plt.subplots(2, 10, figsize=(8.4, 2.1))
-for row, (name, net) in enumerate(zip(("weights", "average"), halfway)):
-    for ax, image in zip(axes[row], draw(net, "ddim", few, 10)):
+figure = plt.figure(figsize=(8.4, 3.0))
+left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+ax = left.subplots()
+at, raw, averaged = torch.tensor(seen).T
+ax.plot(at, raw, "o--", color=style.ORANGE, label="weights")
+ax.plot(at, averaged, "s-", color=style.BLUE, label="average")
+ax.set(xlabel="steps after training", ylabel="noise error, test digits")
+ax.legend()
+axes = right.subplots(4, 6)
+for half, (name, net) in enumerate((("weights", rattled), ("average", average))):
+    for ax, image in zip(axes[2 * half : 2 * half + 2].flat, draw(net, "ddim", few, 12)):
         ax.imshow(image[0], vmin=0, vmax=255)
         ax.set(xticks=[], yticks=[])
-    axes[row, 0].set_ylabel(name)
-style.show(figure, alt="Ten samples at half of the training: above of the weights themselves, below of their moving average")
-step, raw, averaged = looks[len(looks) // 2 - 1]
-print(f"at step {step}: noise error of the weights {raw:.1f}, of their average {averaged:.1f}")
+    axes[2 * half, 0].set_ylabel(name)
+style.show(
+    figure,
+    alt="Left: test error of rattling weights and of their average. Right: twelve samples of each, same seeds",
+)
 
 # %% [markdown]
-# **Reading it** (lab mode). Image by image the two rows start from the same noise. By the end of training the learning rate has come down to nothing, the rattling stops, and the two versions agree: compare the last marks of the figure in Section 4. The average gives the calmer model *at any time*, without waiting for that.
+# **Reading it** (lab mode). @@EMA@@ That is what a moving average is for: a calm model at *any* time, without waiting for the learning rate to come down. Since it costs nothing but memory, we always sample from it.
 #
 # ## 6. From noise to a digit
 #
@@ -589,7 +624,10 @@ ax.plot(grid, from_xt / (from_xt * width).sum(), ":", color=style.ORANGE, label=
 ax.plot(grid, product, "-", color=style.BLUE, label=r"both, $q(x_s \mid x_t, x_0)$")
 ax.set(xlim=(-4, 3), xlabel="value of the pixel at s = 450", ylabel="density")
 ax.legend()
-style.show(figure, alt="Two wide Gaussians for a pixel at step s, one from x_0 and one from x_t, and their narrower product between them")
+style.show(
+    figure,
+    alt="Two wide Gaussians for a pixel at step s, from x_0 and from x_t, and their narrower product between",
+)
 
 # %% [markdown]
 # **Reading it.** A pixel was bright ($x_0 = 0.8$) and is dark at $t = 600$ ($x_t = -0.9$). Each of the two facts alone leaves much open about step 450; together they leave less: the product lies between the two and is narrower than either.
@@ -629,13 +667,13 @@ def oracle(x_t: Tensor, t: Tensor) -> Tensor:
     return (x_t - ab.sqrt() * digits) / (1 - ab).sqrt()
 
 
-x_t = q_sample(digits, torch.full((4,), 600), eps, alpha_bar)
+x_t = q_sample(digits, torch.full((3,), 600), eps, alpha_bar)
 walk = {
-    seed: list(ddpm(oracle, x_t, alpha_bar.float(), torch.tensor([600, 450, 200]), image_generators(seed, 0, 4)))
+    seed: list(ddpm(oracle, x_t, alpha_bar.float(), torch.tensor([600, 450, 200]), image_generators(seed, 0, 3)))
     for seed in (0, 1)
 }
 mean = ab_s.sqrt() * (1 - a) / (1 - ab_t) * digits + a.sqrt() * (1 - ab_s) / (1 - ab_t) * x_t
-noise = torch.stack([torch.randn(1, 28, 28, generator=g) for g in image_generators(0, 0, 4)])
+noise = torch.stack([torch.randn(1, 28, 28, generator=g) for g in image_generators(0, 0, 3)])
 assert torch.allclose(walk[0][0], mean + variance.sqrt().float() * noise, atol=1e-4)  # 600 -> 450: mean + noise
 assert not torch.allclose(walk[0][1], walk[1][1])  # 450 -> 200: other noise, other image
 assert torch.allclose(walk[0][2], digits, atol=1e-4)  # 200 -> the end: the digit, exactly,
@@ -648,7 +686,7 @@ print("the last step adds no noise; the steps before it do")
 # Many notebooks on the web add noise at the last step too. Why is that wrong, and how would you notice?
 
 # %% [markdown] tags=["answer"]
-# The last step goes to $\bar\alpha_s = 1$: no noise is left in $\mathbf x_0$ by definition, the posterior given $\mathbf x_0$ is a point, and its variance formula gives 0. Noise added there is never removed by anything: it stays in the picture as grain. You notice it as speckle on the black background, as a Fréchet distance that stays high however long you train, or by the test above: the last step must not depend on the noise generator.
+# The last step goes to $\bar\alpha_s = 1$: no noise is left in $\mathbf x_0$ by definition, the posterior given $\mathbf x_0$ is a point, and its variance formula gives 0. Noise added there is never removed by anything: it stays in the picture as grain. With 1,000 steps of the `linear` schedule the grain is faint (its standard deviation would be 0.01), which is why the mistake lives on; with few steps, or with `lite`, whose last step is a large one, it covers the picture. You notice it as speckle on the black background, or by the test above: the last step must not depend on the noise generator.
 
 # %% [markdown]
 # **DDIM** (Song et al. 2020) takes the same network and draws no noise at all. It keeps the guessed noise and only mixes it in at the level of the next step, Eq. 6 once more:
@@ -687,7 +725,7 @@ def path_error(sampler, n: int, mean: float = 0.1, sd: float = 0.2) -> float:
     """How far a sampler of n steps ends from the exact path, for data that are N(mean, sd^2)."""
     ab = torch.sigmoid(torch.linspace(9, -9, n + 1, dtype=torch.float64))  # even in log-SNR
     total = (ab * sd**2 + 1 - ab).sqrt()  # the standard deviation of x_t
-    z = torch.linspace(-2.5, 2.5, 11, dtype=torch.float64).view(1, 1, 1, -1)  # (x_t - its mean) / total stays what it is
+    z = torch.linspace(-2.5, 2.5, 11, dtype=torch.float64).view(1, 1, 1, -1)  # (x_t - mean) / total: stays on the path
 
     def best(x: Tensor, t: Tensor) -> Tensor:
         here = ab[t].view(-1, 1, 1, 1)
@@ -707,7 +745,7 @@ for n in (40, 80):
     assert 3 < errors[n][1] / errors[2 * n][1] < 5  # twice the steps: a quarter
 
 # %% [markdown]
-# Twice the steps halve DDIM's error and quarter that of the solver: first and second order, as the papers say, given a *perfect* network. Ours is not perfect; so on to pictures.
+# Twice the steps halve DDIM's error and quarter that of the solver: first and second order, as their papers say, given a *perfect* network. Ours is not perfect; so on to pictures.
 #
 # ## 7. Three samplers, the same seeds
 #
@@ -716,7 +754,7 @@ for n in (40, 80):
 # %% tags=["expected"]
 WAY = {"fast": 8, "lab": 28, "full": 56}[MODE]
 grid = timestep_grid(T, WAY).to(device)
-shown = [round(k) for k in torch.linspace(0, WAY - 1, 8).tolist()]
+shown = [round(k) for k in torch.linspace(0, WAY - 1, 7).tolist()]
 
 
 @torch.no_grad()
@@ -736,7 +774,7 @@ def way(sampler: str, index: int) -> tuple[list[Tensor], list[Tensor]]:
     return [x[0, 0].cpu() for x in xs[:-1]], [g[0, 0].cpu() for g in guesses]
 
 
-figure, axes = plt.subplots(4, 8, figsize=(8.4, 4.7))
+figure, axes = plt.subplots(4, 7, figsize=(7.0, 4.2))
 for half, name in enumerate(("ddpm", "ddim")):
     for row, images in enumerate(way(name, 0)):
         for column, k in enumerate(shown):
@@ -745,12 +783,15 @@ for half, name in enumerate(("ddpm", "ddim")):
         axes[2 * half + row, 0].set_ylabel((f"{name.upper()}\n$x_t$", r"predicted $x_0$")[row], fontsize=9)
 for column, k in enumerate(shown):
     axes[0, column].set_title(f"t = {int(grid[k])}")
-style.show(figure, alt="One image from noise to digit by DDPM and by DDIM; under each noisy image the picture predicted from it")
+style.show(
+    figure,
+    alt="One image from noise to digit by DDPM and by DDIM; under each noisy image the picture predicted from it",
+)
 
 # %% [markdown]
-# **Reading it** (lab mode). At $t = 999$ both predict the same faint blur, the average of all digits. Then it takes shape: first a rough place for the ink, then a class, then an outline. DDPM draws fresh noise at each step, so its prediction changes its mind for longer; DDIM's is settled early by the noise it started from.
+# **Reading it** (lab mode). At $t = 999$ both predict the same blur. Then the prediction takes shape: first a rough place for the ink, then a class, then an outline. DDPM draws fresh noise at each step, so its prediction can change its mind several times on the way; DDIM's is settled early by the noise it started from. Note the last column: the digit is done while $\mathbf x_t$ is still grainy, and the last step of `lite` jumps to the prediction.
 #
-# Now many pictures: three samplers, several numbers of steps, always the same seeds. For each we ask the judge, a classifier of real digits, how sure it is of what it sees, and how far its features are from those of real digits of $\mathcal U$ (a Fréchet distance; smaller is better).
+# Now many pictures: three samplers, several numbers of steps, always the same seeds. For each we ask the judge, a classifier of real digits, how sure it is of what it sees, and how far its features are from those of real digits of $\mathcal U$ (a Fréchet distance; smaller is better). One warning beforehand: a judge can be sure and wrong. The last printed line shows how sure it is of pure noise, so its confidence counts only together with the distance.
 
 # %%
 real = data.judge.look(unlabeled[2000 : 2000 + N_REAL])
@@ -770,13 +811,17 @@ for steps in SAMPLER_STEPS:
             frechet_distance(verdict.features.numpy(), real_features),
         )
         pictures[steps][sampler] = images
-        captions[steps][sampler] = [f"a {c}, {p:.0%} sure" for c, p in zip(verdict.classes.tolist(), verdict.confidence.tolist())]
+        calls = zip(verdict.classes.tolist(), verdict.confidence.tolist())
+        captions[steps][sampler] = [f"a {digit}, {sure:.0%} sure" for digit, sure in calls]
 print("          mean confidence of the judge      Fréchet distance")
 for sampler in SAMPLERS:
     sure = "  ".join(f"{quality[sampler, steps][0]:.3f}" for steps in SAMPLER_STEPS)
     far = "  ".join(f"{quality[sampler, steps][1]:6.2f}" for steps in SAMPLER_STEPS)
     print(f"{sampler:6s}    {sure}   {far}    at {', '.join(map(str, SAMPLER_STEPS))} steps")
 print(f"real digits: {real_confidence:.3f}; {floor:.2f} between {N_SAMPLES} of them and the others")
+pure_noise = data.judge.look(to_pixels(torch.randn(100, 1, 28, 28, generator=generator(1, 8))))
+far = frechet_distance(pure_noise.features.numpy(), real_features)
+print(f"pure noise:  {float(pure_noise.confidence.mean()):.3f}; {far:.0f}")
 
 # %% tags=["expected"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.4))
@@ -793,22 +838,23 @@ for ax in (left, right):
 left.set(ylabel="mean confidence of the judge", title="higher is better")
 right.set(ylabel="Fréchet distance", title="lower is better", yscale="log")
 left.legend()
-style.show(figure, alt="Judge confidence and Fréchet distance over the number of sampler steps for DDPM, DDIM and DPM-Solver++")
+style.show(figure, alt="Judge confidence and Fréchet distance over the steps of DDPM, DDIM and DPM-Solver++")
 
-# %% tags=["expected"]
 rows = [(sampler, steps) for steps in (SAMPLER_STEPS[0], SAMPLER_STEPS[-1]) for sampler in SAMPLERS]
-figure, axes = plt.subplots(len(rows), 10, figsize=(8.4, 5.6))
+figure, axes = plt.subplots(len(rows), 9, figsize=(6.6, 4.4))
 for line, (sampler, steps) in zip(axes, rows):
     for ax, image in zip(line, pictures[steps][sampler]):
         ax.imshow(image[0], vmin=0, vmax=255)
         ax.set(xticks=[], yticks=[])
     line[0].set_ylabel(f"{sampler}\n{steps}", rotation=0, ha="right", va="center")
-style.show(figure, alt="Ten seeds drawn by three samplers, with few steps and with many: columns share their starting noise")
+style.show(
+    figure,
+    alt="Nine seeds drawn by three samplers, with few steps and with many: columns share their starting noise",
+)
 
 # %% [markdown]
-# **Reading it** (lab mode).
-
-# %% [markdown]
+# **Reading it** (lab mode). @@QUALITY@@
+#
 # Browse the rest. The pictures are the ones just drawn; the slider `image` walks through the seeds, `steps` through the numbers of steps.
 
 # %%
@@ -820,7 +866,7 @@ widget01_samples(pictures, captions)
 # DDIM and DPM-Solver++ give nearly the same picture from the same seed, DDPM another. Which of them would you use to find out how a *change in training* changes what a model draws, and why?
 
 # %% [markdown] tags=["answer"]
-# One without noise of its own, DDIM or DPM-Solver++: the picture is then a function of the starting noise and the network, so a difference between two pictures of one seed comes from the networks. With DDPM two networks can be compared image by image as well, provided each image's noise has an address (seed, image) as here, so that both get the same draws; but small differences are amplified by fresh noise on the way, and pairs drift apart. For *rates* over many samples any sampler will do, as long as both models get the same one.
+# One without noise of its own, DDIM or DPM-Solver++: the picture is then a function of the starting noise and the network alone, so a difference between two pictures of one seed comes from the networks. With DDPM the comparison works as well *if* both networks get the same noise at every step on the way. The package sees to that: an image's noise has an address (seed, image), whatever the network and the batch. For *rates* over many samples any sampler will do, as long as both models get the same one.
 
 # %% [markdown]
 # ## What to take along

@@ -65,13 +65,13 @@ def check_02_1(push: Function) -> None:
     expect(push(l), _push(l))
 
 
-@check("02.2", "push_slope")
-def check_02_2(push_slope: Function) -> None:
-    """push_slope(ell): -1/(exp(l) - 1), in single precision."""
+@check("02.2", "slope")
+def check_02_2(slope: Function) -> None:
+    """slope(ell): -1/(exp(l) - 1), in single precision."""
     l = _between(0.2, 4, 6)
     x = l.double()
     expect(
-        push_slope(l),
+        slope(l),
         _slope(l),
         {
             "the sign is turned: the push *falls* as l grows, so its slope is negative": -_slope(l),
@@ -84,13 +84,13 @@ def check_02_2(push_slope: Function) -> None:
     )
     l = _between(1e-6, 1e-5, 6)
     try:
-        expect(push_slope(l), _slope(l))
+        expect(slope(l), _slope(l))
     except WrongAnswer as wrong:
         message = f"right for l near 1, but not for l near {float(l[0]):.0e}: exp(l) - 1 loses its digits there"
         raise WrongAnswer(f"{message}, torch.expm1 keeps them ({wrong})") from None
     l = _between(100, 1e4, 4)
     not_a_number = "for large l your slope is nan: exp(l) overflows above the line; divide it away"
-    expect(push_slope(l), _slope(l), {not_a_number: l * torch.nan})
+    expect(slope(l), _slope(l), {not_a_number: l * torch.nan})
 
 
 @check("02.3", "supervised_risk")

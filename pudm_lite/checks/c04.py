@@ -110,40 +110,46 @@ def check_04_2(wilson: Function) -> None:
         expect(got, torch.tensor([low, high], dtype=torch.float64), {m: torch.tensor(v) for m, v in mistakes.items()})
 
 
-@check("04.3", "true_rate", points=2)
-def check_04_3(true_rate: Function) -> None:
-    """The judge's errors are put in and must come out, and a rate stays a rate."""
-    kept = caught = 0.8 + 0.19 * float(torch.rand(()))
-    while abs(caught - kept) < 0.04:  # or exchanging them would go unseen
-        caught = 0.8 + 0.19 * float(torch.rand(()))
-    p = float(torch.empty(()).uniform_(0.3, 0.7))
-    seen = kept * p + (1 - caught) * (1 - p)
-    slope = kept + caught - 1
+@check("04.3", "samples_needed", points=2)
+def check_04_3(samples_needed: Function) -> None:
+    """The smallest n, from the quadratic that Wilson's width gives."""
+    exact = wald = 0.0
+    while not 0.1 < exact % 1 < 0.9 or abs(exact - wald) < 3:  # rounding decides nothing; the textbook's n differs
+        p = float(torch.empty(()).uniform_(0.85, 0.99))
+        width = float(torch.empty(()).uniform_(0.03, 0.08))
+        z = float(torch.empty(()).uniform_(1.5, 2.2))
+        exact = _exact_n(p, width, z)
+        wald = (2 * z / width) ** 2 * p * (1 - p)
+    got = samples_needed(p, width, z)
+    value = float(torch.as_tensor(got, dtype=torch.float64)) if got is not None else math.nan
+    if value == math.floor(exact):
+        raise WrongAnswer("one too few: with that many the interval is still wider than asked")
     expect(
-        true_rate(seen, kept, caught),
-        p,
+        got,
+        float(math.ceil(exact)),
         {
-            "kept and caught are exchanged: normal images that the judge loses are 1 − kept": (seen - (1 - kept))
-            / slope,
-            "the division by kept + caught − 1 is missing": seen - (1 - caught),
-            "that divides by kept alone: sensitive images pass for normal as well, a share 1 − caught of them": (
-                seen / kept
+            "that is for low to p; the width is the whole interval, high − low": float(
+                math.ceil(_exact_n(p, 2 * width, z))
             ),
-            "you subtracted nothing for the sensitive images that pass for normal: 1 − caught of them": seen / slope,
-            "you subtracted `caught`: those that pass for normal are 1 − caught": (seen - caught) / slope,
-            "that is the equation forwards, what the judge would see; it is to be solved for p": (
-                kept * seen + (1 - caught) * (1 - seen)
+            "that is for twice the precision: the width is the whole interval, high − low, not half of it": float(
+                math.ceil(_exact_n(p, width / 2, z))
             ),
-            "that is the rate as it came in": seen,
+            "that is the n of p ± z √(p(1−p)/n); Wilson's interval has another width near 0 and 1": float(
+                math.ceil(wald)
+            ),
+            "one too many: with one fewer the interval is already narrow enough": float(math.ceil(exact)) + 1,
+            "not a whole number of samples: round up": exact,
         },
+        tolerance=1e-6,
     )
-    above, below = min(kept + 0.005, 1.0), (1 - caught) / 2
-    for raw, want in ((above, 1.0), (below, 0.0)):
-        expect(
-            true_rate(raw, kept, caught),
-            want,
-            {"a rate outside 0..1 came out: chance can push it there; cut it off": (raw - (1 - caught)) / slope},
-        )
+
+
+def _exact_n(p: float, width: float, z: float) -> float:
+    """The real n at which Wilson's interval around p is `width` wide: (w (n + z^2))^2 = 4 z^2 p (1 - p) n + z^4."""
+    a = width**2
+    b = 2 * width**2 * z**2 - 4 * z**2 * p * (1 - p)
+    c = width**2 * z**4 - z**4
+    return (-b + math.sqrt(b**2 - 4 * a * c)) / (2 * a)
 
 
 def _spd(d: int) -> Tensor:
@@ -196,43 +202,37 @@ def check_04_4(frechet: Function) -> None:
     )
 
 
-@check("04.5", "samples_needed", points=2)
-def check_04_5(samples_needed: Function) -> None:
-    """The smallest n, from the quadratic that Wilson's width gives."""
-    exact = wald = 0.0
-    while not 0.1 < exact % 1 < 0.9 or abs(exact - wald) < 3:  # rounding decides nothing; the textbook's n differs
-        p = float(torch.empty(()).uniform_(0.85, 0.99))
-        width = float(torch.empty(()).uniform_(0.03, 0.08))
-        z = float(torch.empty(()).uniform_(1.5, 2.2))
-        exact = _exact_n(p, width, z)
-        wald = (2 * z / width) ** 2 * p * (1 - p)
-    got = samples_needed(p, width, z)
-    value = float(torch.as_tensor(got, dtype=torch.float64)) if got is not None else math.nan
-    if value == math.floor(exact):
-        raise WrongAnswer("one too few: with that many the interval is still wider than asked")
+@check("04.5", "true_rate", points=2)
+def check_04_5(true_rate: Function) -> None:
+    """The judge's errors are put in and must come out, and a rate stays a rate."""
+    kept = caught = 0.8 + 0.19 * float(torch.rand(()))
+    while abs(caught - kept) < 0.04:  # or exchanging them would go unseen
+        caught = 0.8 + 0.19 * float(torch.rand(()))
+    p = float(torch.empty(()).uniform_(0.3, 0.7))
+    seen = kept * p + (1 - caught) * (1 - p)
+    slope = kept + caught - 1
     expect(
-        got,
-        float(math.ceil(exact)),
+        true_rate(seen, kept, caught),
+        p,
         {
-            "that is for low to p; the width is the whole interval, high − low": float(
-                math.ceil(_exact_n(p, 2 * width, z))
+            "kept and caught are exchanged: normal images that the judge loses are 1 − kept": (seen - (1 - kept))
+            / slope,
+            "the division by kept + caught − 1 is missing": seen - (1 - caught),
+            "that divides by kept alone: sensitive images pass for normal as well, a share 1 − caught of them": (
+                seen / kept
             ),
-            "that is for twice the precision: the width is the whole interval, high − low, not half of it": float(
-                math.ceil(_exact_n(p, width / 2, z))
+            "you subtracted nothing for the sensitive images that pass for normal: 1 − caught of them": seen / slope,
+            "you subtracted `caught`: those that pass for normal are 1 − caught": (seen - caught) / slope,
+            "that is the equation forwards, what the judge would see; it is to be solved for p": (
+                kept * seen + (1 - caught) * (1 - seen)
             ),
-            "that is the n of p ± z √(p(1−p)/n); Wilson's interval has another width near 0 and 1": float(
-                math.ceil(wald)
-            ),
-            "one too many: with one fewer the interval is already narrow enough": float(math.ceil(exact)) + 1,
-            "not a whole number of samples: round up": exact,
+            "that is the rate as it came in": seen,
         },
-        tolerance=1e-6,
     )
-
-
-def _exact_n(p: float, width: float, z: float) -> float:
-    """The real n at which Wilson's interval around p is `width` wide: (w (n + z^2))^2 = 4 z^2 p (1 - p) n + z^4."""
-    a = width**2
-    b = 2 * width**2 * z**2 - 4 * z**2 * p * (1 - p)
-    c = width**2 * z**4 - z**4
-    return (-b + math.sqrt(b**2 - 4 * a * c)) / (2 * a)
+    above, below = min(kept + 0.005, 1.0), (1 - caught) / 2
+    for raw, want in ((above, 1.0), (below, 0.0)):
+        expect(
+            true_rate(raw, kept, caught),
+            want,
+            {"a rate outside 0..1 came out: chance can push it there; cut it off": (raw - (1 - caught)) / slope},
+        )

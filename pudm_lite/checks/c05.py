@@ -42,25 +42,14 @@ def check_05_1(tail_shares: Function) -> None:
     )
 
 
-def _gaussian_tails(low: float, high: float, n_u: int, n_p: int) -> tuple[Tails, float]:
-    """Exact tail shares of a mixture of unit Gaussians at 0 (normal) and d (sensitive), and its share."""
-    true, d = float(0.1 + 0.3 * torch.rand(())), float(2 + torch.rand(()))
-    c = torch.linspace(low, high, 400, dtype=torch.float64)
-    over = torch.special.ndtr(-c)  # P(N(0, 1) >= c)
-    q_p = torch.special.ndtr(d - c)
-    return Tails(c, true * q_p + (1 - true) * over, q_p, n_u, n_p), true
-
-
 @check("05.2", "naive_minimum", points=1)
 def check_05_2(naive_minimum: Function) -> None:
-    """Noisy ratios, and one threshold that no score reaches, where the ratio would be 0 / 0."""
-    n_u, n_p = int(torch.randint(300, 500, ())), int(torch.randint(100, 200, ()))
-    z_s = 3 + torch.randn(n_p, dtype=torch.float64)
-    z_u = torch.cat([torch.randn(n_u, dtype=torch.float64), z_s[::3] + 0.1])
-    c = torch.cat([z_u.sort().values[: -len(z_s) // 10], torch.tensor([99.0], dtype=torch.float64)])
-    q_u, q_p = share_over(z_u, c), share_over(z_s, c)
-    kept = q_p > 0
-    ratio = q_u[kept] / q_p[kept]
+    """Scattered ratios, and one threshold that no score reaches, where the ratio would be 0 / 0."""
+    q_p = torch.linspace(1, 0.02, 40, dtype=torch.float64)
+    ratio = 0.3 + 0.4 * torch.rand(40, dtype=torch.float64)
+    ratio[int(torch.randint(5, 35, ()))] = 0.1 + 0.1 * torch.rand(())  # the minimum, neither first nor last
+    nothing = torch.zeros(1, dtype=torch.float64)
+    q_u, q_p = torch.cat([ratio * q_p, nothing]), torch.cat([q_p, nothing])
     expect(
         naive_minimum(q_u, q_p),
         ratio.min(),
@@ -68,10 +57,11 @@ def check_05_2(naive_minimum: Function) -> None:
             "0 / 0 got in: leave out the thresholds that no score of S reaches (q_p = 0)": float("nan"),
             "0 / 0 was counted as 0: leave out the thresholds that no score of S reaches (q_p = 0)": 0.0,
             "that is the largest ratio; every ratio is at least beta, so take the smallest": ratio.max(),
-            "the ratio is upside down: q_u over q_p": (q_p[kept] / q_u[kept]).min(),
-            "the ratio is upside down (you took 1 / the largest share): q_u over q_p": (q_p[kept] / q_u[kept]).max(),
-            "divide first, then take the minimum: both shares must belong to one threshold": q_u[kept].min()
-            / q_p[kept].min(),
+            "the ratio is upside down: q_u over q_p": (1 / ratio).min(),
+            "the ratio is upside down (you took 1 / the largest share): q_u over q_p": (1 / ratio).max(),
+            "divide first, then take the minimum: both shares must belong to one threshold": (
+                q_u[:-1].min() / q_p[:-1].min()
+            ),
             "that is the mean of the ratios; every ratio is at least beta, so take the smallest": ratio.mean(),
             "that is the ratio at the highest threshold, not the smallest ratio": ratio[-1],
         },
@@ -80,10 +70,16 @@ def check_05_2(naive_minimum: Function) -> None:
 
 @check("05.3", "best_bin_estimate", points=3)
 def check_05_3(best_bin_estimate: Function) -> None:
-    """On exact Gaussian tails, where each part of the margin moves the chosen threshold."""
-    n_u, n_p = int(torch.randint(4000, 9000, ())), int(torch.randint(400, 900, ()))
-    delta, gamma = float(0.05 + 0.1 * torch.rand(())), float(0.5 + torch.rand(()))
-    t, _ = _gaussian_tails(-1.0, 5.0, n_u, n_p)
+    """On the exact tails of a Gaussian mixture, finely enough that each part of the margin moves the estimate.
+
+    delta, gamma and n_u / n_p lie where no two typical mistakes choose the same threshold.
+    """
+    n_p = int(torch.randint(400, 900, ()))
+    n_u, delta, gamma = 9 * n_p, float(0.04 + 0.02 * torch.rand(())), float(0.5 + 0.2 * torch.rand(()))
+    true, apart = float(0.1 + 0.3 * torch.rand(())), float(2 + torch.rand(()))
+    c = torch.linspace(-1, 5, 4000, dtype=torch.float64)
+    q_p = torch.special.ndtr(apart - c)  # P(N(apart, 1) >= c)
+    t = Tails(c, true * q_p + (1 - true) * torch.special.ndtr(-c), q_p, n_u, n_p)
     ratio, log = t.ratio, math.log(4 / delta)
     error_u, error_p = math.sqrt(log / (2 * n_u)), math.sqrt(log / (2 * n_p))
     both, factor = error_u + error_p, 1 + gamma
@@ -97,11 +93,10 @@ def check_05_3(best_bin_estimate: Function) -> None:
         {
             "that is the smallest ratio plus margin; the estimate is the ratio alone at the threshold where the sum is "
             "smallest": (ratio + t.margin(delta, gamma)).min(),
-            "the margin is not divided by q_p, so it is the same everywhere and changes nothing: this is the naive "
-            "minimum": ratio.min(),
+            "that is the naive minimum: is the margin added, and divided by q_p? The same margin everywhere, or one "
+            "that is subtracted, changes nothing": ratio.min(),
             "the factor (1 + gamma) is missing from the margin": at(both),
             "the margin is multiplied by gamma; it should be 1 + gamma": at(gamma * both),
-            "the margin is subtracted; a doubtful ratio must look worse, so add it": at(-factor * both),
             "the root is missing: sqrt(ln(4 / delta) / (2 n))": at(factor * (error_u**2 + error_p**2)),
             "the 2 below n is missing: sqrt(ln(4 / delta) / (2 n))": at(factor * both * math.sqrt(2)),
             "the 4 is missing: sqrt(ln(4 / delta) / (2 n))": at(factor * both * math.sqrt(-math.log(delta) / log)),
@@ -141,14 +136,14 @@ def check_05_4(expected_normal_risk: Function) -> None:
     )
 
 
-@check("05.5", "share_left", points=2)
-def check_05_5(share_left: Function) -> None:
+@check("05.5", "sensitive_left", points=2)
+def check_05_5(sensitive_left: Function) -> None:
     """What a perfect learner of Eq. 14 keeps of the sensitive images, over a range of assumed shares."""
     true = float(0.1 + 0.3 * torch.rand(()))
     beta = torch.cat([torch.linspace(0, 1, 9)[:-1].double() * 2 * true, torch.tensor([true]).double()])
     want = ((true - beta) / (1 - beta)).clamp(min=0)
     expect(
-        share_left(true, beta),
+        sensitive_left(true, beta),
         want,
         {
             "negative shares: past the true share nothing sensitive is left, so the share is 0 there": (true - beta)

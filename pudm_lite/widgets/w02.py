@@ -35,13 +35,15 @@ def push_figure(scale: float, error: float, typical: tuple[float, float], share:
     for ax, curve in ((value, bce_sensitive), (slope, lambda ell: -push_slope(ell))):
         ax.axvspan(*typical, color=style.SKY, alpha=0.3, lw=0, label="a trained model's errors")
         ax.plot(errors, curve(scale * errors), color=style.ORANGE, label="push on an image of S")
-        ax.plot([error], [float(curve(scale * at))], "o", color=style.BLACK, ms=8, clip_on=False)
         ax.set(xscale="log", xlim=(float(errors[0]), float(errors[-1])), xlabel="error per pixel")
     slope.axhline(share, ls="--", color=style.BLUE, label=f"pull of those hidden in U ({share:.2f})")
     value.set(ylim=(0, 10), ylabel="$-\\log(1 - e^{-\\ell})$", title=f"scale {scale:g}: $\\ell$ = {l:.3g} at the dot")
     slope.set(yscale="log", ylim=(1e-6, 1e4), ylabel="$1/(e^{\\ell} - 1)$")
+    for ax, y in ((value, float(bce_sensitive(scale * at))), (slope, float(-push_slope(scale * at)))):
+        low, high = ax.get_ylim()  # a dot outside becomes a triangle at the edge
+        ax.plot([error], [min(max(y, low), high)], "v" if y < low else "o", color=style.BLACK, ms=8, clip_on=False)
     slope.set_title(f"strength of the push at the dot: {float(-push_slope(scale * at)):.2g}")
-    slope.legend(fontsize=9, loc="upper right")
+    slope.legend(fontsize=9, loc="lower left")
     return figure
 
 

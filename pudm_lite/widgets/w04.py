@@ -46,7 +46,6 @@ def draw_side_by_side(samples: list[Samples], index: int) -> Any:
         for spine in ax.spines.values():
             spine.set_visible(True)
             spine.set(linewidth=0.8 if normal else 4, edgecolor="black" if normal else SENSITIVE)
-    figure.subplots_adjust(wspace=0.25)
     return figure
 
 

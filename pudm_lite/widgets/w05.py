@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import style
 from ..errors import UserError
-from ..priors import best_bin, share_over, tails
+from ..priors import best_bin, naive_min_ratio, share_over, tails
 
 DELTA, GAMMA = 0.1, 0.01
 BINS, POINTS = 40, 300
@@ -15,7 +15,7 @@ BINS, POINTS = 40, 300
 
 def threshold_figure(z_u: Tensor, z_s: Tensor, c: float, true_share: float | None = None) -> Any:
     """Left: both groups' scores, the part over the threshold c filled. Right: q_u / q_p and the same plus its margin,
-    over all thresholds, with the best bin and c marked.
+    over all thresholds, with the best bin, the smallest ratio and c marked.
 
     z_u: (n_u,), z_s: (n_p,) held-out scores, larger = more like S. true_share: drawn where it is known.
     Returns a matplotlib figure.
@@ -26,9 +26,9 @@ def threshold_figure(z_u: Tensor, z_s: Tensor, c: float, true_share: float | Non
     t = tails(z_u, z_s)
     bound, best = t.ratio + t.margin(DELTA, GAMMA), best_bin(z_u, z_s, DELTA, GAMMA)
     low, high = float(torch.minimum(z_u.min(), z_s.min())), float(torch.maximum(z_u.max(), z_s.max()))
-    figure = Figure(figsize=(9.6, 3.5), layout="none")
-    left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.15, top=0.83, wspace=0.2)
+    figure = Figure(figsize=(9.6, 3.5))
+    figure.set_layout_engine("none")  # fixed margins: a redraw has 0.2 s
+    left, right = figure.add_gridspec(1, 2, left=0.075, right=0.99, bottom=0.15, top=0.88, wspace=0.2).subplots()
 
     edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)
     for z, colour, dash, label in ((z_u, style.BLUE, "-", "U"), (z_s, style.ORANGE, "--", "S")):
@@ -40,9 +40,12 @@ def threshold_figure(z_u: Tensor, z_s: Tensor, c: float, true_share: float | Non
     left.legend(loc="upper center")
 
     shown = torch.linspace(0, len(t.c) - 1, min(POINTS, len(t.c))).long()
+    shown = torch.cat([shown, torch.arange(max(0, len(t.c) - POINTS), len(t.c))]).unique()  # every one far up
     right.plot(t.c[shown], t.ratio[shown], color=style.BLACK, label="ratio q_u / q_p")
     right.plot(t.c[shown], bound[shown], "--", color=style.PINK, label="ratio + margin")
     right.plot(best.c, best.beta, "*", color=style.GREEN, markersize=15, label=f"best bin: {best.beta:.3f}")
+    naive = naive_min_ratio(z_u, z_s)
+    right.plot(naive.c, naive.beta, "v", color=style.ORANGE, markersize=8, label=f"smallest ratio: {naive.beta:.3f}")
     if true_share is not None:
         right.axhline(true_share, color="#777777", linestyle=":", label=f"true share {true_share:.3f}")
     right.axvline(c, color=style.BLACK, linewidth=1)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from pudm_lite.checks.c02 import best_ell, check_02_1, check_02_2, check_02_3, check_02_4, check_02_5
 from pudm_lite.checks.harness import WrongAnswer
-from pudm_lite.risks import bce_sensitive
+from pudm_lite.risks import bce_sensitive, risk
 
 
 def push(ell):
@@ -162,7 +162,7 @@ def test_where_no_normal_image_is_eq_12_stops_at_log_1_plus_1_over_beta(share):
     """There U's density is that of its hidden sensitive images, share * p_S, and the net slope of Eq. 12 is 0."""
     ceiling = torch.tensor(1 + 1 / share, dtype=torch.float64).log().requires_grad_()
     p_s = torch.tensor(0.7, dtype=torch.float64)
-    assert float(best_ell(share * p_s, p_s)) == pytest.approx(float(ceiling))
+    assert float(best_ell(share * p_s, p_s)) == pytest.approx(float(ceiling.detach()))
     (share * ceiling + bce_sensitive(ceiling)).backward()
     assert float(ceiling.grad) == pytest.approx(0, abs=1e-12)
 
@@ -189,3 +189,21 @@ def test_the_push_of_a_mean_is_at_most_the_mean_of_the_push():
     """Jensen: the push is convex, so single draws of t push more than the expectation of Eq. 8 would."""
     l = 5 * torch.rand(200, 16, dtype=torch.float64) ** 3
     assert (bce_sensitive(l.mean(1)) <= bce_sensitive(l).mean(1)).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "want"),
+    [
+        ("unsupervised", lambda beta, l: beta + 0 * l),
+        ("supervised", lambda beta, l: beta - 1 / torch.expm1(l)),
+        ("upu", lambda beta, l: -beta / torch.expm1(l)),
+    ],
+)
+def test_the_net_slope_on_a_sensitive_image_is_that_of_the_three_risks(method, want):
+    """Ten normal images and a sensitive one in U, the same sensitive image in S: one l for both of its places."""
+    beta = 1 / 11
+    for l in torch.tensor([0.05, 0.7, 2.5, 20.0], dtype=torch.float64):
+        l = l.clone().requires_grad_()
+        l_u = torch.cat([torch.full((10,), 0.3, dtype=torch.float64), l[None]])
+        risk(method, l_u, l[None], l_u[:0], beta).objective.backward()
+        torch.testing.assert_close(l.grad, want(beta, l.detach()), rtol=1e-9, atol=1e-12)

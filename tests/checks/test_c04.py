@@ -174,37 +174,48 @@ def test_the_checks_interval_is_scipys(k, n):
     assert (rate.low, rate.high) == pytest.approx(_wilson(k / n, n, 1.959963984540054), abs=1e-9)
 
 
-# 04.3: the rate behind a judge that errs
+# 04.3: how many samples
 
 
-def rogan_gladen(rate, kept, caught):
-    return min(max((rate + caught - 1) / (kept + caught - 1), 0), 1)
+def width_of(p, n, z):
+    low, high = _wilson(p, n, z)
+    return high - low
 
 
-def by_solving(rate, kept, caught):
-    matrix = torch.tensor([[kept, 1 - caught], [1.0, 1.0]], dtype=torch.float64)
-    return torch.linalg.solve(matrix, torch.tensor([rate, 1.0], dtype=torch.float64))[0].clamp(0, 1)
+def counted(p, width, z):
+    n = 1
+    while width_of(p, n, z) > width:
+        n += 1
+    return n
 
 
-@pytest.mark.parametrize("right", [rogan_gladen, by_solving, corrected_rate])
-def test_right_corrections_pass(right):
+def bisected(p, width, z):
+    low, high = 0, 10**6
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if width_of(p, middle, z) <= width else (middle, high)
+    return torch.tensor(high)
+
+
+@pytest.mark.parametrize("right", [counted, bisected, lambda *a: math.ceil(_exact_n(*a))])
+def test_right_numbers_of_samples_pass(right):
     check_04_3.examine(right)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda r, a, b: (r - 1 + b) / (a + b - 1), "outside 0..1"),
-        (lambda r, a, b: rogan_gladen(r, b, a), "exchanged"),
-        (lambda r, a, b: r - (1 - b), "division by kept"),
-        (lambda r, a, b: r / a, "kept alone"),
-        (lambda r, a, b: r / (a + b - 1), "subtracted nothing"),
-        (lambda r, a, b: (r - b) / (a + b - 1), "subtracted `caught`"),
-        (lambda r, a, b: a * r + (1 - b) * (1 - r), "forwards"),
-        (lambda r, a, b: r, "as it came in"),
+        (lambda p, w, z: counted(p, 2 * w, z), "low to p"),
+        (lambda p, w, z: bisected(p, w / 2, z), "twice the precision"),
+        (lambda p, w, z: counted(p, w, z) - 1, "one too few"),
+        (lambda p, w, z: counted(p, w, z) + 1, "one too many"),
+        (lambda p, w, z: _exact_n(p, w, z), "round up"),
+        (lambda p, w, z: math.ceil((2 * z / w) ** 2 * p * (1 - p)), "Wilson's interval has another width"),
+        (lambda p, w, z: 100, "it should be"),
+        (lambda p, w, z: None, "returned None"),
     ],
 )
-def test_wrong_corrections_fail(wrong, message):
+def test_wrong_numbers_of_samples_fail(wrong, message):
     with pytest.raises(WrongAnswer, match=message):
         check_04_3.examine(wrong)
 
@@ -280,47 +291,36 @@ def test_the_checks_closed_form_is_the_packages_distance():
     assert float(frechet(*moments)) == pytest.approx(want)
 
 
-# 04.5: how many samples
+# 04.5: the rate behind a judge that errs
 
 
-def width_of(p, n, z):
-    low, high = _wilson(p, n, z)
-    return high - low
+def rogan_gladen(rate, kept, caught):
+    return min(max((rate + caught - 1) / (kept + caught - 1), 0), 1)
 
 
-def counted(p, width, z):
-    n = 1
-    while width_of(p, n, z) > width:
-        n += 1
-    return n
+def by_solving(rate, kept, caught):
+    matrix = torch.tensor([[kept, 1 - caught], [1.0, 1.0]], dtype=torch.float64)
+    return torch.linalg.solve(matrix, torch.tensor([rate, 1.0], dtype=torch.float64))[0].clamp(0, 1)
 
 
-def bisected(p, width, z):
-    low, high = 0, 10**6
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if width_of(p, middle, z) <= width else (middle, high)
-    return torch.tensor(high)
-
-
-@pytest.mark.parametrize("right", [counted, bisected, lambda *a: math.ceil(_exact_n(*a))])
-def test_right_numbers_of_samples_pass(right):
+@pytest.mark.parametrize("right", [rogan_gladen, by_solving, corrected_rate])
+def test_right_corrections_pass(right):
     check_04_5.examine(right)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda p, w, z: counted(p, 2 * w, z), "low to p"),
-        (lambda p, w, z: bisected(p, w / 2, z), "twice the precision"),
-        (lambda p, w, z: counted(p, w, z) - 1, "one too few"),
-        (lambda p, w, z: counted(p, w, z) + 1, "one too many"),
-        (lambda p, w, z: _exact_n(p, w, z), "round up"),
-        (lambda p, w, z: math.ceil((2 * z / w) ** 2 * p * (1 - p)), "Wilson's interval has another width"),
-        (lambda p, w, z: 100, "it should be"),
-        (lambda p, w, z: None, "returned None"),
+        (lambda r, a, b: (r - 1 + b) / (a + b - 1), "outside 0..1"),
+        (lambda r, a, b: rogan_gladen(r, b, a), "exchanged"),
+        (lambda r, a, b: r - (1 - b), "division by kept"),
+        (lambda r, a, b: r / a, "kept alone"),
+        (lambda r, a, b: r / (a + b - 1), "subtracted nothing"),
+        (lambda r, a, b: (r - b) / (a + b - 1), "subtracted `caught`"),
+        (lambda r, a, b: a * r + (1 - b) * (1 - r), "forwards"),
+        (lambda r, a, b: r, "as it came in"),
     ],
 )
-def test_wrong_numbers_of_samples_fail(wrong, message):
+def test_wrong_corrections_fail(wrong, message):
     with pytest.raises(WrongAnswer, match=message):
         check_04_5.examine(wrong)

@@ -84,6 +84,11 @@ def only(group):
     return best_bin_estimate
 
 
+def one_root(q_u, q_p, n_u, n_p, delta, gamma):
+    margin = (1 + gamma) / q_p * math.sqrt(math.log(4 / delta) * (0.5 / n_u + 0.5 / n_p))
+    return (q_u / q_p)[(q_u / q_p + margin).argmin()]
+
+
 def over_q_u(q_u, q_p, n_u, n_p, delta, gamma):
     log = math.log(4 / delta)
     bound = q_u / q_p + (1 + gamma) / q_u * (math.sqrt(log / 2 / n_u) + math.sqrt(log / 2 / n_p))
@@ -149,12 +154,13 @@ WRONG = [
     wrong(check_05_3, bbe(divide=False), "naive minimum"),
     wrong(check_05_3, bbe(factor=lambda g: 1), "factor .1 . gamma. is missing"),
     wrong(check_05_3, bbe(factor=lambda g: g), "multiplied by gamma"),
-    wrong(check_05_3, bbe(sign=-1), "subtracted"),
+    wrong(check_05_3, bbe(sign=-1), "subtracted, changes nothing"),
     wrong(check_05_3, bbe(lambda n, d: math.log(4 / d) / (2 * n)), "root is missing"),
     wrong(check_05_3, bbe(lambda n, d: math.sqrt(math.log(4 / d) / n)), "2 below n is missing"),
     wrong(check_05_3, bbe(lambda n, d: math.sqrt(math.log(1 / d) / (2 * n))), "4 is missing"),
     wrong(check_05_3, only("u"), "U's part only"),
     wrong(check_05_3, only("p"), "S's part only"),
+    wrong(check_05_3, one_root, "under one root"),
     wrong(check_05_3, over_q_u, "divided by q_u"),
     wrong(check_05_4, lambda n, s, true, beta: (1 - true) * n.mean(), "beta is right"),
     wrong(check_05_4, lambda n, s, true, beta: (1 - beta) * n.mean(), "decided by the true share"),

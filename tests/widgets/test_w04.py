@@ -25,20 +25,20 @@ def samples():
 
 def test_the_slider_changes_the_picture(samples):
     _, slider, picture = widget04_browser(samples).children
-    before = picture.value
+    before = bytes(picture.value)
     assert before.startswith(b"\x89PNG")
     slider.value = 3
-    assert picture.value != before
+    assert bytes(picture.value) != before
     slider.value = 0
-    assert len(picture.value) == len(before)
+    assert len(bytes(picture.value)) == len(before)
 
 
 def test_the_menu_fills_the_slider(samples):
     menu, slider, picture = widget04_browser(samples).children
-    before = picture.value
+    before = bytes(picture.value)
     menu.value = "unsupervised normal, nnpu sensitive"
     assert slider.options == (2,)
-    assert picture.value != before
+    assert bytes(picture.value) != before
 
 
 def test_kinds_of_image(samples):

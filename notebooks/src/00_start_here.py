@@ -1,0 +1,177 @@
+# %% [markdown]
+# # Start here: a diffusion model that is told what *not* to draw
+#
+# Takahashi et al., *Positive-Unlabeled Diffusion Models for Preventing Sensitive Data Generation* (ICLR 2025), on your own machine.
+#
+# **After this notebook you can** say what the problem is, run the paper's Figure 1 from scratch, and read the numbers under it.
+#
+# **What it costs**: under a minute on two CPU cores in `lab` mode, because the two trained networks come with the course; the command that made them, and makes them again in ten minutes, is below. No GPU, no account, no network. In `fast` mode, which the tests use, two tiny networks are trained on the spot. (Free Colab T4: not run here.)
+
+# %% [markdown]
+# ## The problem, in three sentences
+#
+# You have many images to learn from, and you know that some of them are *sensitive*: images that your model must never produce. You cannot label them all, but you can collect a small set $\mathcal S$ of sensitive examples. From the unlabeled set $\mathcal U$ (normal images, with sensitive ones hidden among them) and $\mathcal S$ alone, train a diffusion model that generates only normal images.
+#
+# The paper's smallest example: digits. *Even* digits are normal, *odd* ones are sensitive. $\mathcal U$ holds 25,000 even and 2,500 odd digits, nobody says which; $\mathcal S$ holds 2,500 odd digits.
+
+# %%
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+from pudm_lite import style
+from pudm_lite.experiments import draw, experiment, material, measure, mode
+from pudm_lite.networks import RECIPES
+from pudm_lite.report import TITLES, draw_panel
+from pudm_lite.risks import nnpu
+from pudm_lite.shipped import trained
+
+style.use()
+MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full
+chosen = {"fast": "tiny, to see that everything runs", "lab": "minutes on a CPU", "full": "complete runs"}
+print(f"mode: {MODE} ({chosen[MODE]})")
+
+# %%
+data = material("mnist-even", RECIPES["lite"], seed=0)
+print(f"U: {len(data.split.u):,} images, {data.split.realised_share:.1%} of them sensitive")
+print(f"S: {len(data.split.s):,} images, all sensitive")
+print(f"test: {len(data.test):,} images, all normal")
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 4.8))
+draw_panel(axes[0], data.train[data.split.u[:64]], data.split.u_sensitive[:64])
+axes[0].set_title("U: unlabeled (frames: what nobody told us)")
+draw_panel(axes[1], data.train[data.split.s[:64]], torch.ones(64, dtype=torch.bool))
+axes[1].set_title("S: labelled sensitive")
+style.show(figure, alt="64 unlabeled digits, a few odd ones framed, beside 64 odd digits, all framed")
+
+# %% [markdown]
+# About one digit in eleven of $\mathcal U$ is framed: these are the odd ones. A model that simply learns $\mathcal U$ will draw odd digits about 9 % of the time. The frames are for your eyes; the methods below never see them.
+
+# %% [markdown]
+# ## The idea, in four formulas
+#
+# A diffusion model learns by minimising a *noise error* (Eq. 8): noise an image, guess the noise, compare,
+#
+# $$\ell(\mathbf x_0) = \mathbb E_{t,\epsilon}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2 .$$
+#
+# Small $\ell$: the model knows such images and can draw them. So make it small for normal images and large for sensitive ones. Pushing it up without bound would wreck the model, so read $e^{-\ell}$ as the probability of *normal* (Eq. 10); then a sensitive image costs $-\log(1-e^{-\ell})$ (Eq. 11), which is large only while $\ell$ is small.
+#
+# We have no labelled normal images, but $\mathcal U$ is a mixture, $p_{\mathcal U} = \beta\,p_{\mathcal S} + (1-\beta)\,p_{\mathcal N}$ (Eq. 13), so what $\mathcal N$ would have cost is $\mathcal U$'s cost minus $\beta$ times $\mathcal S$'s (Eq. 16). Put together, and kept from going negative (Eq. 19):
+#
+# $$\mathcal L_{\rm PU} = \beta\,\mathcal L_{\mathcal S}^{+} + \max\{0,\ \mathcal L_{\mathcal U}^{-} - \beta\,\mathcal L_{\mathcal S}^{-}\}.$$
+#
+# In code this is the function `pudm_lite.risks.nnpu`; here is its heart on made-up errors, beside the package's tested version:
+
+# %%
+torch.manual_seed(0)
+l_u, l_s, beta = torch.rand(50) * 2, torch.rand(5) * 6, 0.1
+
+push = -torch.log(-torch.expm1(-l_s)).mean()  # L_S^+, Eq. 11 with y = 1
+normal = l_u.mean() - beta * l_s.mean()  # L_U^- - beta L_S^-, Eq. 16
+by_hand = beta * push + max(torch.tensor(0.0), normal)  # Eq. 19
+
+package = nnpu(l_u, l_s, beta)
+print(f"by hand {by_hand:.6f}   pudm_lite {package.value:.6f}")
+assert torch.allclose(by_hand, package.value)
+
+# %% [markdown]
+# ## Figure 1, from a run
+#
+# The whole figure is one command in a terminal:
+#
+# ```
+# make figure1          # or: pudm figure1 --normal even --seed 0
+# ```
+#
+# It trains two networks from scratch, with the same initial weights and the same draws: one the usual way (*unsupervised*, Eq. 9), one with the proposed risk. The next cell opens the networks that this command made (in `lab` mode; set `PUDM_NO_CHECKPOINTS=1` to train them yourself) and lets both draw from the same noise. The line it prints says how long each was trained: a `fast` run is far too short for digits.
+
+# %%
+length, n = ({"steps": 12}, 64) if MODE == "fast" else ({}, 500)
+methods = ("unsupervised", "nnpu")
+experiments = {m: replace(experiment("mnist-even", m, **length), n_samples=n) for m in methods}
+networks = {m: trained(exp, Path("outputs/start_here")) for m, exp in experiments.items()}
+samples = {m: draw(networks[m].network, experiments[m], n) for m in networks}
+for m, found in networks.items():
+    print(f"{m}: {found.row['steps']:,} steps of {found.row['batch_size']} images")
+
+# %%
+verdicts = {m: data.judge.look(images) for m, images in samples.items()}
+sensitive = {m: ~data.judge.is_normal(v, data.configuration.normal) for m, v in verdicts.items()}
+rows = {m: measure(verdict, data) for m, verdict in verdicts.items()}
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 5.2))
+for ax, m, letter in zip(axes, samples, "cd"):
+    draw_panel(ax, samples[m][:64], sensitive[m][:64])
+    row = rows[m]
+    interval = f"[{row['rate_low']:.3f}, {row['rate_high']:.3f}]"
+    below = f"rate {row['non_sensitive_rate']:.3f} {interval}, Fréchet distance {row['frechet_distance']:.2f}"
+    ax.set_title(f"({letter}) {TITLES[m]}\n{below}")
+style.show(figure, alt="64 unsupervised samples, some odd digits framed, beside 64 samples of the proposed method from the same noise")
+
+# %% [markdown]
+# **Reading it.** The two panels above are the paper's (c) and (d); (a) and (b) you have seen. They start from the same noise, image by image. Where (c) shows a framed odd digit, (d) mostly shows an even one in its place, and the other digits stay much as they were: the proposed risk has changed what the model may draw, not how well it draws. The numbers say so for all samples:
+
+# %%
+for m, row in rows.items():
+    print(
+        f"{m:13s} non-sensitive rate {row['non_sensitive_rate']:.3f} [{row['rate_low']:.3f}, {row['rate_high']:.3f}]"
+        f"   Fréchet distance {row['frechet_distance']:.2f} (two sets of real digits: {row['frechet_floor']:.2f})"
+    )
+
+# %% [markdown]
+# - **Non-sensitive rate**: the share of samples that a judge, a classifier of 99.4 % accuracy, calls normal. $\mathcal U$ itself has 0.909, so a model that copies $\mathcal U$ faithfully stays near that. In brackets the 95 % interval for this many samples.
+# - **Fréchet distance**: how far the samples' statistics are from those of real *normal* digits; smaller is better. It depends on the features and on n, so compare it only with its neighbours here, and with the floor that two sets of real digits have.
+
+# %% [markdown]
+# ## Watch the two losses part
+#
+# While it trains, the noise error of $\mathcal U$ and that of $\mathcal S$ are recorded. (The unsupervised method never uses $\mathcal S$; every tenth step it looks at it all the same, so that curve is jagged.)
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
+lines = (("L_U_minus", "U (unlabeled)", style.BLUE, "-"), ("L_S_minus", "S (sensitive)", style.ORANGE, "--"))
+for ax, (m, found) in zip(axes, networks.items()):
+    for name, label, colour, dash in lines:
+        step, value = found.curves[name].T
+        ax.plot(step, value, dash, color=colour, label=label)
+    ax.set(title=f"{m} ({found.row['steps']:,} steps)", xlabel="training step", yscale="log")
+    ax.legend()
+axes[0].set_ylabel("noise error l, summed over pixels")
+style.show(figure, alt="noise error of U and of S against the training step, for both methods")
+
+# %% [markdown]
+# **Reading it** (`lab` mode). Both errors fall together, and the difference between the methods is small: no error explodes, as it would if one simply maximised $\ell$ on $\mathcal S$. Compare the dashed line with the solid one on either side: a lift of $\mathcal S$ by a fraction of $\ell$ is all that separates the two rates above.
+
+# %% [markdown]
+# ## What mattered at this size
+#
+# Findings from making this small enough for a laptop; each is an option by name, so you can undo it and look.
+#
+# - **The scale of $\ell$ is a hidden hyper-parameter.** Eq. 8 is a *sum* over pixels (`ell_scale` = 784 here). Summed, $\ell$ is tens at most noise levels, $e^{-\ell}$ is nothing, and the push $-\log(1-e^{-\ell})$ sleeps: what acts is $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$. It is enough, and it leaves the images alone. Scaled down to 100, the rate hardly gained and the Fréchet distance grew.
+# - **The noise schedule decides what Eq. 8 weighs.** Every *step* counts alike, so choosing where the steps lie chooses which noise levels count. What a digit *is* gets settled at high noise: the `lite` schedule is the cosine schedule moved there, and it ends at log-SNR 1, from where a sampler may step straight to the predicted image.
+# - **A sampler with noise heals.** A short training leaves errors; DDPM's fresh noise at each step lets the next step mend them. With the same networks, 25 DDPM steps gave better digits and higher rates than a deterministic second-order solver, which is the better one when steps are few: try `--sampler dpmpp --sampler-steps 8`.
+# - **The clamp hardly ever fires** in these short runs (`clamped_share` in the rows): $\mathcal L_{\mathcal S}^-$ would have to be ten times $\mathcal L_{\mathcal U}^-$. So nnPU and the absolute-value risk take nearly the same steps here; they part when training is long enough to over-fit $\mathcal S$.
+# - **What remains is quality.** A badly drawn 4 is a 9 to the judge. Much of the distance from 1 in (d) is digits that went wrong, not odd digits that were learned.
+
+# %% [markdown]
+# ## The map of the course
+#
+# | notebook | what you will be able to do | what you will see |
+# |---|---|---|
+# | `00_start_here` | say what the problem is; read Figure 1 | the even/odd result |
+# | `01_ddpm_basics` | write the forward process, the noise error and three samplers | a digit dissolve and come back |
+# | `02_supervised_bce` | explain why maximising $\ell$ fails and what Eqs. 10-12 do instead | a loss diverge; a push that sleeps |
+# | `03_pu_risk` | derive and code the PU risks (Eqs. 13-19), Algorithm 1's branch | the exact answer on a 2-D toy, and over-fitting |
+# | `04_mnist_even_odd` | run the paper's MNIST experiment and report it honestly | all methods, intervals, the judge's own errors |
+# | `05_beta_and_prior` | estimate $\beta$ from $\mathcal U$ and $\mathcal S$; know what a wrong one costs | Figure 4's shape on MNIST |
+#
+# Read them in this order; each takes an evening alone or about half of a 90-minute lab, and runs in minutes. The folder `student/` holds the same notebooks with the exercises open: write in those. `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
+
+# %% [markdown]
+# ## Try it
+#
+# 1. `pudm figure1 --normal odd`: swap the roles. Which odd digits do the framed evens turn into?
+# 2. `pudm figure1 --method unsupervised supervised nnpu`: is being told what is sensitive (Eq. 12) enough? The paper found that it is not; find the sentence in Section 3.1 that says why.
+# 3. `pudm figure1 --beta 0.2`: assume more sensitive data than there is. What happens to the rate, and to the distance?

@@ -1,0 +1,75 @@
+"""A slider moved by real key strokes in a real browser, in JupyterLab.
+
+Needs `pip install playwright` and a Chromium (`playwright install chromium`, or one in the path); skipped without.
+"""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+CELL = """
+from pudm_lite.widgets.w02 import widget02_push
+widget02_push((0.01, 0.2), 0.5)
+"""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a JupyterLab server over a notebook with one widget."""
+    nbformat.write(new_notebook(cells=[new_code_cell(CELL)]), tmp_path / "slider.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={tmp_path}"]
+    server = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}/lab/tree/slider.ipynb?reset"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api").close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_a_slider_moved_in_the_browser_redraws_the_picture(lab):
+    with sync_api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium that starts here: {str(error).splitlines()[0]}")
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.set_default_timeout(150_000)
+        page.goto(lab)
+        page.get_by_text("| Idle").wait_for()  # a key pressed before the kernel is there is lost
+        page.locator(".jp-CodeCell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        picture = page.locator(".widget-image").first
+        picture.wait_for()
+        before = picture.get_attribute("src")
+        handle = page.locator(".noUi-handle").first
+        box = handle.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 80, box["y"] + box["height"] / 2, steps=8)
+        page.mouse.up()
+        page.wait_for_function(
+            "before => document.querySelector('.widget-image').src !== before", arg=before, timeout=60_000
+        )
+        browser.close()
