@@ -247,6 +247,8 @@ def train(
 
     Every `every` steps the log takes the risk's terms on all of the training data and on held-out data, with the same
     (t, eps) at each record: `normal_risk` is L_U - beta L_S, `held_normal_risk` the same on fresh points.
+    `clamped_share` is the share of steps since the last record whose batch had a negative normal part (for nnpu, abspu
+    and pnu; else 0).
     Raises UserError for data without unlabeled or without sensitive points, and when a number is no longer finite.
     """
     if len(data.u) == 0 or len(data.s) == 0:
@@ -263,6 +265,7 @@ def train(
         {"pn": data.u[~data.u_sensitive], "pnu": data.n}.get(method, nothing),
     )
     records: list[dict[str, float]] = []
+    clamped: list[float] = []
 
     def record(step: int) -> None:
         with torch.no_grad():
@@ -273,6 +276,8 @@ def train(
             )
         row = {"step": float(step), "L_U_minus": l_u.mean().item(), "L_S_minus": l_s.mean().item()}
         row |= {"held_L_U_minus": h_u.mean().item(), "held_L_S_minus": h_s.mean().item()}
+        row["clamped_share"] = sum(clamped) / max(len(clamped), 1)
+        clamped.clear()
         row["normal_risk"] = row["L_U_minus"] - beta * row["L_S_minus"]
         row["held_normal_risk"] = row["held_L_U_minus"] - beta * row["held_L_S_minus"]
         records.append(row)
@@ -283,12 +288,15 @@ def train(
         parts = []
         for number, points in enumerate(used):
             draw = generator(seed, 1, step, number)
-            x0 = as_images(points[torch.randint(len(points), (size,), generator=draw)]) if len(points) else points
-            t = torch.randint(process.steps, (len(points) and size,), generator=draw)
-            parts.append((as_images(x0.flatten(1)), t, torch.randn((len(t), 2, 1, 1), generator=draw)))
+            take = size if len(points) else 0
+            x0 = as_images(points[torch.randint(max(len(points), 1), (take,), generator=draw)])
+            t = torch.randint(process.steps, (take,), generator=draw)
+            parts.append((x0, t, torch.randn(x0.shape, generator=draw)))
         x0, t, eps = (torch.cat(column) for column in zip(*parts, strict=True))
         l = ell(network, x0, t, eps, process, ell_scale)
-        result = risk(method, *l.split([len(p[1]) for p in parts]), beta)
+        l_u, l_s, l_n = l.split([len(p[1]) for p in parts])
+        result = risk(method, l_u, l_s, l_n, beta)
+        clamped.append(float(result.terms.get("clamped", 0)))
         optimiser.zero_grad()
         result.objective.backward()
         if not torch.isfinite(result.value):

@@ -61,7 +61,7 @@ def test_few_labelled_images_are_the_first_of_s():
     few, all_of_them = make(replace(CONFIG, labelled=3)), make()
     assert torch.equal(few.x_s, all_of_them.x_s[:3])
     assert torch.equal(few.x_u, all_of_them.x_u)
-    with pytest.raises(UserError, match="labelled must be 0 .all. or more; got -1"):
+    with pytest.raises(UserError, match=r"labelled must be 0 \(all\) or more; got -1"):
         replace(CONFIG, labelled=-1)
 
 

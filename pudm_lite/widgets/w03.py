@@ -108,8 +108,8 @@ def landscape_figure(land: Landscape, beta: float, share: float, method: str = "
     cut.plot(x, beta * land.push[middle], color=style.ORANGE, ls="-.", label="the push $\\beta\\,L_S^+$")
     cut.plot(x, total[middle], color=style.BLACK, ls="--", label=f"the risk of {method}")
     cut.set(xlabel="first coordinate of the centre (second: 0)", ylabel="risk", title="a cut through the middle")
-    cut.set_ylim(-0.75, 2.25)
-    cut.legend(fontsize=8, loc="upper center")
+    cut.set_ylim(-0.75, 3.0)
+    cut.legend(fontsize=8, loc="upper left")
     return figure
 
 

@@ -28,7 +28,8 @@ def threshold_figure(z_u: Tensor, z_s: Tensor, c: float, true_share: float | Non
     low, high = float(torch.minimum(z_u.min(), z_s.min())), float(torch.maximum(z_u.max(), z_s.max()))
     figure = Figure(figsize=(9.6, 3.5))
     figure.set_layout_engine("none")  # fixed margins: a redraw has 0.2 s
-    left, right = figure.add_gridspec(1, 2, left=0.075, right=0.99, bottom=0.15, top=0.88, wspace=0.2).subplots()
+    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.15, top=0.88, wspace=0.2)
+    left, right = figure.subplots(1, 2)
 
     edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)
     for z, colour, dash, label in ((z_u, style.BLUE, "-", "U"), (z_s, style.ORANGE, "--", "S")):
