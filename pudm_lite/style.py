@@ -22,6 +22,7 @@ COLOUR = {"unsupervised": BLACK, "supervised": GREEN, "pn": SKY, "upu": YELLOW, 
 SETTINGS: dict[Any, Any] = {
     "figure.dpi": 80,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.wspace": 0.05,
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.spines.top": False,
