@@ -90,7 +90,9 @@ def execute(made: NotebookNode) -> None:
 
 
 def take_outputs(made: NotebookNode, source: NotebookNode) -> None:
-    """Copy the outputs of cells whose source is the same."""
+    """Copy the outputs of cells whose source is the same, and the state of the sliders."""
+    if "widgets" in source.metadata:
+        made.metadata["widgets"] = source.metadata["widgets"]
     known = {cell.source: cell for cell in source.cells if cell.cell_type == "code"}
     for cell in made.cells:
         if cell.cell_type == "code" and cell.source in known:

@@ -5,7 +5,7 @@ What the tests run never opens one in place of training: see `allowed`.
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +104,21 @@ def shipped(name: str) -> Trained:
     return Trained(network.eval(), make_process(RECIPES[row["network"]]), row, curves)
 
 
-def trained(exp: Experiment, folder: Path) -> Trained:
-    """The shipped network of the experiment where one may be used, and otherwise the experiment run now, in `folder`.
+def is_of(row: dict[str, Any], exp: Experiment) -> bool:
+    """Whether a row's training is the experiment's, by every setting that a row records."""
+    recorded = {**asdict(exp.train), "network": exp.network, "experiment": exp.configuration}
+    del recorded["labelled"]  # 0 means all; a shipped network has seen all
+    return exp.train.labelled == 0 and all(row[key] == recorded[key] for key in recorded.keys() & row.keys())
 
-    A shipped network has the steps of its own row, whatever `exp` says: read `row["steps"]`.
-    """
+
+def trained(exp: Experiment, folder: Path) -> Trained:
+    """The shipped network of the experiment where one may be used; otherwise the experiment is run now, in `folder`."""
     from .datasets import SHA256
 
     if allowed() and file_name(exp) in SHA256:
-        return shipped(file_name(exp))
+        found = shipped(file_name(exp))
+        if is_of(found.row, exp):
+            return found
     row = run(exp, folder / exp.name)
     network, process = load_pipeline(folder / exp.name / "pipeline")
     return Trained(network, process, row, thinned(json.loads((folder / exp.name / "log.json").read_text())))

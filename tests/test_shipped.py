@@ -55,6 +55,15 @@ def test_ship_and_open_again(monkeypatch, tmp_path, capsys):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.skipif(not FILES, reason="no network is shipped")
+@pytest.mark.parametrize("other", [{"beta": 0.3}, {"steps": 100}, {"labelled": 50}, {"batch_size": 32}, {"seed": 1}])
+def test_a_shipped_network_stands_only_for_its_own_settings(other):
+    row = shipped.shipped("models/mnist-even_nnpu_seed0.safetensors").row
+    assert shipped.is_of(row, experiment("mnist-even", "nnpu"))
+    assert not shipped.is_of(row, experiment("mnist-even", "nnpu", **other))
+    assert not shipped.is_of(row, experiment("mnist-odd", "nnpu"))
+
+
 @pytest.mark.slow
 def test_fast_mode_trains(monkeypatch, tmp_path):
     monkeypatch.setenv("PUDM_MODE", "fast")

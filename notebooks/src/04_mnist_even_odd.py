@@ -465,7 +465,7 @@ for ax, group, configuration, title in (
     ax.axvline(10 / 11, color="grey", ls="--", lw=1, label="normal share of U, 10/11")
     ax.set(title=title, xlabel="non-sensitive rate", yticks=range(len(there)), yticklabels=there)
 axes[0].invert_yaxis()
-axes[1].legend(loc="lower right", fontsize=9)
+axes[2].legend(*axes[0].get_legend_handles_labels(), loc="lower left", fontsize=9)
 style.show(
     figure,
     alt="Rates with intervals: unsupervised and supervised near 0.91, the PU methods well above; the paper's beside",
@@ -474,7 +474,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** `unsupervised` stays near the dashed line, the normal share of $\mathcal U$: a twentieth of the paper's training is enough to copy $\mathcal U$ that faithfully. `supervised` is hardly better, in our run as in the paper's five. The methods that know $\mathcal U$ is a mixture stand well to the right, and their intervals do not meet those of the others.
 #
-# Our `nnpu` lies within a percentage point of the paper's value in both roles. `pn`, the oracle that is told the truth, is hardly better than `nnpu`, which is not: most of what is missing to 1 is not leaked odd digits but even ones that went wrong, and no label repairs those. `abspu` has the very numbers of `nnpu`: the clamp did not fire once in these 800 steps, so the two took the same steps.
+# Our `nnpu` lies within a percentage point of the paper's value in both roles. `pn`, the oracle that is told the truth, is hardly better than `nnpu`, which is not: so what is missing to 1 is not for want of labels. It is more likely digits that went wrong, which a longer training repairs: compare the 800 steps with the 2,200. `abspu` has the very numbers of `nnpu`: the clamp did not fire once in these 800 steps, so the two took the same steps.
 #
 # **Question in words.** Why is the rate of the unsupervised network near $1 - 1/11$, and why may it be somewhat lower?
 
@@ -743,7 +743,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** One line is one seed. Every line rises on the left: the gain is many times the spread between seeds. With three seeds a paired test has two degrees of freedom, so a $p$ of a few thousandths is about as much as three runs can say. The paired test is not always the smaller one: pairing removes what a seed does to both methods, and pays for it with half the degrees of freedom.
 #
-# For the rate, the standard deviation between seeds is no larger than what sampling 2,000 images from one network gives by itself: at this size the runs differ little more than their samples do. The Fréchet distance falls in every seed too, with more spread between seeds where odd digits are normal: there its test is near the border of 5 %, although no line rises.
+# For the rate, the standard deviation between seeds is about as large as what sampling 2,000 images from one network gives by itself: at this size the runs differ little more than their samples do. The Fréchet distance falls in every seed too, with more spread between seeds where odd digits are normal: there its test is near the border of 5 %, although no line rises.
 #
 # ## 9. What does not work
 #
@@ -751,7 +751,7 @@ style.show(
 #
 # ### beta too small, beta too large; too few labelled images
 #
-# As $\beta \to 0$ Eq. 19 becomes Eq. 9: `nnpu` turns into `unsupervised`. As $\beta$ grows past the true share, more is subtracted than $\mathcal U$ holds; once $\mathcal L_{\mathcal U}^- < \beta\,\mathcal L_{\mathcal S}^-$ the clamp fires, and Algorithm 1 steps back. The rows below are `nnpu` runs that differ in $\beta$ alone (with fewer steps than above, so compare them with one another), and one run that was given 50 labelled images instead of 2,500.
+# As $\beta \to 0$ Eq. 19 becomes Eq. 9: `nnpu` turns into `unsupervised`. As $\beta$ grows past the true share, more is subtracted than $\mathcal U$ holds; once $\mathcal L_{\mathcal U}^- < \beta\,\mathcal L_{\mathcal S}^-$ the clamp fires, and Algorithm 1 steps back. The rows below are `nnpu` runs that differ in $\beta$ alone (with fewer steps than above, so compare them with one another), and one run that was given 50 labelled images instead of 2,500 (`pudm train --steps 800 --n-samples 1000 --set labelled=50`).
 
 # %% tags=["expected"]
 sweep = sorted(
