@@ -53,7 +53,7 @@ print(f"mode: {MODE}; training for {TRAIN_STEPS} steps, {N_SAMPLES} samples a se
 #
 # **The question**: how do you turn a picture into pure noise so gently that each small step can be undone?
 #
-# Pictures live in *model space*: black is $-1$, white is $+1$. Here are three digits on the way. From left to right more of the picture is replaced by Gaussian noise, until nothing is left.
+# Pictures live in *model space*: black is $-1$, white is $+1$. Our data are MNIST digits: the unlabeled set $\mathcal U$ of the course holds even digits, with one odd digit hidden among every eleven (why, is the subject of notebooks 02 to 05; here it is simply what the model learns). The small labelled set $\mathcal S$ of odd digits comes in notebook 02. Time runs over $T = 1000$ steps. Here are three digits on the way. From left to right more of the picture is replaced by Gaussian noise, until nothing is left.
 
 # %% tags=["expected"]
 data = material("mnist-even", RECIPES["lite"], seed=0)
@@ -261,7 +261,7 @@ check_01_2(error_per_example)
 # %% [markdown]
 # ### What the network says
 #
-# A network need not answer with $\epsilon$. Ours answers with $\mathbf v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,\mathbf x_0$ (Salimans and Ho 2022), which is a well-posed question at both ends: with no noise it asks for the noise, with nothing but noise it asks for the picture. Since $\mathbf x_t$ is known, $\mathbf v$, $\epsilon$ and $\mathbf x_0$ say the same thing, and $\ell$ is always computed on $\epsilon$.
+# A network need not answer with $\epsilon$. Ours answers with $\mathbf v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,\mathbf x_0$ (Salimans and Ho 2022), which is a well-posed question at both ends: with no noise it asks for the noise, with nothing but noise it asks for the picture (as $-\mathbf x_0$). Since $\mathbf x_t$ is known, $\mathbf v$, $\epsilon$ and $\mathbf x_0$ say the same thing, and $\ell$ is always computed on $\epsilon$.
 #
 # ### Exercise 01.3: from v to the noise
 #
@@ -658,7 +658,7 @@ def posterior(x0: Tensor, x_t: Tensor, ab_t: Tensor, ab_s: Tensor) -> tuple[Tens
 check_01_4(posterior)
 
 # %% [markdown]
-# **DDPM** sampling is this and nothing more: put the predicted $\hat{\mathbf x}_0$ where $\mathbf x_0$ should be, and draw $\mathbf x_s$ = mean + $\sqrt{\text{variance}}$ · noise. This is $p_\theta$ of Eq. 3. The last step goes to $\bar\alpha_s = 1$: the variance is 0, and **no noise is added**. We check it in view, by giving the package's sampler other noise:
+# **DDPM** sampling is this and nothing more: put the predicted $\hat{\mathbf x}_0$ where $\mathbf x_0$ should be, and draw $\mathbf x_s$ = mean + $\sqrt{\text{variance}}$ · noise. This is $p_\theta$ of Eq. 3. The last step goes to $\bar\alpha_s = 1$, the clean picture itself, one step before `alpha_bar[0]`: the variance is 0, and **no noise is added**. We check it in view, by giving the package's sampler other noise:
 
 # %%
 def oracle(x_t: Tensor, t: Tensor) -> Tensor:
@@ -683,7 +683,7 @@ print("the last step adds no noise; the steps before it do")
 # %% [markdown]
 # ### Question 01.B
 #
-# Many notebooks on the web add noise at the last step too. Why is that wrong, and how would you notice?
+# Many notebooks on the web take the variance $1-\alpha$ of Eq. 4 in place of the one above, and so add noise at the last step too. Why is that wrong, and how would you notice?
 
 # %% [markdown] tags=["answer"]
 # The last step goes to $\bar\alpha_s = 1$: no noise is left in $\mathbf x_0$ by definition, the posterior given $\mathbf x_0$ is a point, and its variance formula gives 0. Noise added there is never removed by anything: it stays in the picture as grain. With 1,000 steps of the `linear` schedule the grain is faint (its standard deviation would be 0.01), which is why the mistake lives on; with few steps, or with `lite`, whose last step is a large one, it covers the picture. You notice it as speckle on the black background, or by the test above: the last step must not depend on the noise generator.
@@ -716,7 +716,7 @@ def ddim_step(x_t: Tensor, eps_hat: Tensor, ab_t: Tensor, ab_next: Tensor) -> Te
 check_01_5(ddim_step)
 
 # %% [markdown]
-# (The package's samplers also clip $\hat{\mathbf x}_0$ to $[-1, 1]$: no pixel is whiter than white, and a network's guess at large $t$ often is.)
+# (The package's samplers also clip $\hat{\mathbf x}_0$ to $[-1, 1]$: no pixel is whiter than white, but a network's guess at large $t$ can be.)
 #
 # **A few-step solver.** With no noise drawn, DDIM follows a smooth path, and a smooth path can be followed in larger steps by looking at how the guess *changes* from one step to the next. DPM-Solver++ (Lu et al. 2022), `dpmpp` here, does that. How much is it worth? Let us first ask where the right answer is known: data that are Gaussian, for which the best $\hat\epsilon$ and the exact path are one line each.
 

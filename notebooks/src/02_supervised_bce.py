@@ -70,6 +70,8 @@ print(f"mode: {MODE}; each small model is trained for {SIZE['steps']} steps and 
 # %% [markdown]
 # ## 1. The smallest setting that shows it
 #
+# $\mathcal U$ holds $N$ unlabeled images $\mathbf x^{(n)}$, a share $\beta$ of them sensitive; $\mathcal S$ holds $M$ labelled sensitive images $\tilde{\mathbf x}^{(m)}$. The usual training minimises the mean of $\ell$ over $\mathcal U$ (Eq. 9, *unsupervised*).
+#
 # The paper's MNIST experiment has ten classes and needs a complete run to be worth reading (it comes at the end, from recorded rows). To *watch* the supervised risk at work we take two classes: **zeros are normal, ones are sensitive**. The proportions are those of the paper's Table 1: ten normal images to each sensitive one in $\mathcal U$, and as many labelled sensitive images in $\mathcal S$ as are hidden in $\mathcal U$.
 
 # %%
@@ -368,7 +370,7 @@ assert torch.allclose(bce_sensitive(l).double(), truth, rtol=1e-6, atol=1e-7)
 # %% [markdown]
 # **Reading it.** *Near 0*: below about $3\cdot10^{-8}$, $e^{-\ell}$ rounds to 1, the naive push is infinite, and one infinite loss ends a training. Long before that its digits go (orange, from the middle of the figure to the left). `log1p` is no help there: the digits were lost inside `exp`. `expm1` keeps them, and the package takes every $\ell$ below $10^{-8}$ at $10^{-8}$: 18.4 instead of infinity, and no slope.
 #
-# *Far out*: past $\ell\approx17$, $1-e^{-\ell}$ rounds to 1 and both the naive and the `expm1` form return exactly 0. Only `log1p` still has digits there. Is that worth a second branch in the package? Relative to the truth the error is total, but the truth is $4\cdot10^{-8}$ at most: added to a pull of about 1 it would vanish anyway. So no. The useful message is another: **past $\ell\approx17$ the push is not small, it is gone**.
+# *Far out*: past $\ell\approx17$, $1-e^{-\ell}$ rounds to 1 and both the naive and the `expm1` form return exactly 0. Only `log1p` still has digits there. Is that worth a second branch in the package? Relative to the truth the error is total, but the truth is $4\cdot10^{-8}$ at most: added to a pull of about 1 it would vanish anyway. So no. The useful message is another: **past $\ell\approx17$ the push is not small, it is gone**, and so is the slope that autograd finds. (Your formula of 02.2 still returns about $-e^{-\ell}$; training never calls it.)
 #
 # ## 6. The supervised risk (Eq. 12)
 #
@@ -652,7 +654,7 @@ print(f"net slope at the median error, l = {at:.1f} (a sum):")
 print(f"unsupervised {SHARE:+.5f}, supervised {SHARE + push_slope(at):+.5f}, proposed {SHARE * push_slope(at):+.5f}")
 
 # %% [markdown]
-# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images, to many digits. It leaves it only at the band's left end, at steps of nearly pure noise, and crosses zero at the dot, the ceiling. The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
+# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images: at the median error the two differ by a few parts in ten thousand. It leaves it only at the band's left end, at steps of nearly pure noise, and crosses zero at the dot, the ceiling. The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
 #
 # So we predict: **with summed errors the supervised method changes little; with mean errors it changes a lot.** To the test.
 #
