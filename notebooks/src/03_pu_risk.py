@@ -211,7 +211,7 @@ for name, value in (("mean of U", data.u.mean(0)), ("found with Eq. 14", found),
 #
 # ### Exercise 03.2: the unbiased risk
 #
-# Write Eq. 18. You may use `bce_sensitive`, the push of notebook 02, or write it yourself with `expm1`.
+# Write Eq. 18. A superscript + marks the cost of a point as sensitive (the push), − its cost as normal ($\ell$); $\mathcal U$ holds $N$ points $\mathbf x^{(n)}$, $\mathcal S$ holds $M$ points $\tilde{\mathbf x}^{(m)}$. You may use `bce_sensitive(l)`, the push of notebook 02 (one value per point), or write it yourself with `expm1`.
 #
 # <details><summary>Hint</summary>Three means. One of them appears with the push, one with a minus. beta stands in front of both terms of S.</details>
 
@@ -470,7 +470,7 @@ if MODE != "fast":  # too short a training to promise it
     assert max(runs["nnpu"].log["normal_risk"].abs()) < 10  # ... and the non-negative risk came back each time
 
 # %% [markdown]
-# Left: this is over-fitting. For a while the two lines of `upu` fall together. Then the training line crosses zero, where no expectation can be, and runs off to minus infinity, while on held-out data the same quantity *rises*: the network has found out that raising $\ell$ on 20 points pays $\beta$ times as much, and nothing stops it. (A larger $\ell$ on $\mathcal S$ also costs on $\mathcal U$'s own sensitive points; but those are other points.) The crossing needs no held-out data to be seen: **log the normal part; its sign is the alarm.**
+# Left: this is over-fitting. For a while the two lines of `upu` fall together. Then the training line crosses zero, where, with the true $\beta$, no expectation can be, and runs off to minus infinity, while on held-out data the same quantity *rises*: the network has found out that raising $\ell$ on 20 points pays $\beta$ times as much, and nothing stops it. (A larger $\ell$ on $\mathcal S$ also costs on $\mathcal U$'s own sensitive points; but those are other points.) The crossing needs no held-out data to be seen: **log the normal part; its sign is the alarm.**
 #
 # Middle and right: as soon as the normal part *of a batch* falls below zero, that step turns around. Batches scatter, so this happens long before the average is zero (the share of such steps is printed above), and the training line stays up. The held-out line stays where it was. The gap that remains between the two lines is over-fitting that the clamp does not see: it acts at zero, not before.
 #
@@ -507,7 +507,7 @@ for name, points in {"exact p_N": exact["p_N"], **drawn}.items():
 #
 # ### Question in words 2
 #
-# *Every $\ell$ is positive. How can $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$ be negative, if its expectation cannot?*
+# *Every $\ell$ is positive, and $\beta$ is the true share. How can $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$ be negative on a sample, if for a fixed network its expectation cannot?*
 
 # %% [markdown] tags=["answer"]
 # It is an *estimate* of the positive number $(1-\beta)\,\mathbb E_{\mathcal N}[\ell]$: a difference of two means over different points, which cancels only in expectation. It is negative (a) by the chance of the draw, when the batch of $\mathcal S$ has large $\ell$; (b) systematically, when the network is trained on these very points, because it raises $\ell$ on the labelled points of $\mathcal S$ more than on the sensitive points hidden in $\mathcal U$: the points are then no longer independent of $\theta$, and unbiasedness is lost; (c) even in expectation, when $\beta$ exceeds the true share.
@@ -616,7 +616,7 @@ style.show(
 #
 # **Middle**: the markers (batches) lie on the lines (exercise 03.6). More sensitive points a batch help until the variance of the 64 unlabeled ones is all that is left.
 #
-# **Right**: the bias. For the good model it fades within a few sensitive points a batch; for the network that `nnpu` has trained, whose $\ell$ on $\mathcal S$ is large and scattered, it fades slowly. The Gaussian line gives the size, not the digits: $\ell$ has a long upper tail, and means of a few such numbers are no Gaussians. A bias in a *value* is harmless in itself; it says how often a *step* is turned around for no better reason than a small batch.
+# **Right**: the bias. For the good model it fades within a few sensitive points a batch; for the network that `nnpu` has trained, whose $\ell$ on $\mathcal S$ is large and scattered, it fades slowly. The Gaussian line gives the size, not the digits: $\ell$ has a long upper tail, and means of a few such numbers are no Gaussians. A bias in a *value* is harmless in itself; what matters is how often a *step* is turned around merely because the batch is small: for a Gaussian, with probability $\Phi(-m/s)$.
 #
 # And with images? The rows of this package's complete MNIST runs say how often the clamp acted:
 
