@@ -139,7 +139,7 @@ def build(master: Path, keep_outputs: bool) -> None:
         for_student = notebook(master, student=True)
         for cell, with_output in zip(for_student.cells, made.cells, strict=True):
             if "expected" in cell.metadata.get("tags", []) and cell.source == with_output.source:
-                cell.outputs = with_output.outputs
+                cell.outputs, cell.execution_count = with_output.outputs, with_output.execution_count
         write(for_student, HERE / "student" / target.name)
 
 
