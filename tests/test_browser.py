@@ -26,7 +26,9 @@ widget02_push((0.01, 0.2), 0.5)
 @pytest.fixture
 def lab(tmp_path):
     """The address of a JupyterLab server over a notebook with one widget."""
-    nbformat.write(new_notebook(cells=[new_code_cell(CELL)]), tmp_path / "slider.ipynb")
+    notebook = new_notebook(cells=[new_code_cell(CELL)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "slider.ipynb")  # without a kernel named JupyterLab would ask for one
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,7 +59,8 @@ def test_a_slider_moved_in_the_browser_redraws_the_picture(lab):
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.set_default_timeout(150_000)
         page.goto(lab)
-        page.get_by_text("| Idle").wait_for()  # a key pressed before the kernel is there is lost
+        idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+        idle.first.wait_for(state="attached")  # a key pressed before the kernel is there is lost
         page.locator(".jp-CodeCell .cm-content").first.click()
         page.keyboard.press("Shift+Enter")
         picture = page.locator(".widget-image").first

@@ -48,6 +48,7 @@ def check_05_2(naive_minimum: Function) -> None:
     q_p = torch.linspace(1, 0.02, 40, dtype=torch.float64)
     ratio = 0.3 + 0.4 * torch.rand(40, dtype=torch.float64)
     ratio[int(torch.randint(5, 35, ()))] = 0.1 + 0.1 * torch.rand(())  # the minimum, neither first nor last
+    ratio[1] = 0.8  # the largest, so that no other mistake can give it
     nothing = torch.zeros(1, dtype=torch.float64)
     q_u, q_p = torch.cat([ratio * q_p, nothing]), torch.cat([q_p, nothing])
     expect(
