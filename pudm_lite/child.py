@@ -30,7 +30,7 @@ def definitions(notebook: Path) -> tuple[str, set[str]]:
         source = "\n".join("pass" if line.lstrip()[:1] in ("%", "!") else line for line in lines)
         try:
             kept += [node for node in ast.parse(source).body if _is_definition(node)]
-        except SyntaxError:
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
             continue
     names = {node.name for node in kept if isinstance(node, ast.FunctionDef)}
     return "\n".join(map(ast.unparse, kept)), names
@@ -42,7 +42,7 @@ def _is_definition(node: ast.stmt) -> bool:
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
         try:
             ast.literal_eval(node.value)
-        except ValueError:
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that it is documented to raise
             return False
         return True
     return False

@@ -136,10 +136,9 @@ def grade_notebook(notebook: Path, seconds: float = 20.0, memory_mb: int = 2048)
     from .child import definitions
 
     try:
-        defined = definitions(notebook)[1]
-    except (ValueError, KeyError, OSError, AttributeError, TypeError):
+        defined, number = definitions(notebook)[1], notebook_number(notebook)
+    except Exception:  # whatever a file holds, the next student is graded
         return [Grade("", 0, f"{notebook.name} is not a notebook that can be read")]
-    number = notebook_number(notebook)
     chosen = [
         check
         for check in all_checks().values()

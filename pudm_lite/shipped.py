@@ -66,7 +66,7 @@ def ship(out: Path, folder: Path) -> list[Path]:
     """Write the networks of the runs under `out` (of `pudm figure1` or `pudm train`) into `folder`, half precision.
 
     Each file holds beside the network its row, the command that trains it again, and its loss curves. Returns the
-    paths. Raises UserError when `out` holds no finished run.
+    paths. Raises UserError when `out` holds no finished run, or two of one data set, method and seed.
     """
     from safetensors.torch import save_file
 
@@ -82,6 +82,8 @@ def ship(out: Path, folder: Path) -> list[Path]:
         command = "pudm train --experiment {experiment} --method {method} --beta {beta} --seed {seed} --steps {steps}"
         metadata = {"row": json.dumps(row), "command": command.format(**row)}
         target = folder / file_name(row)
+        if target in paths:
+            raise UserError(f"two runs under {out} would be {target.name}: keep one of a method and seed in the folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, lambda to, t=tensors, m=metadata: save_file(t, to, m))  # type: ignore[misc]
         paths.append(target)

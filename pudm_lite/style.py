@@ -5,7 +5,7 @@ from typing import Any
 
 from .experiments import mode
 
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK = (
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK, GREY = (
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -13,10 +13,19 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK = (
     "#56B4E9",
     "#E69F00",
     "#000000",
+    "#777777",
 )
 """Okabe and Ito's colours, told apart by colour-blind readers; give lines unlike dashes as well."""
 
-COLOUR = {"unsupervised": BLACK, "supervised": GREEN, "pn": SKY, "upu": YELLOW, "nnpu": BLUE, "abspu": PINK}
+COLOUR = {
+    "unsupervised": BLACK,
+    "supervised": GREEN,
+    "pn": SKY,
+    "upu": YELLOW,
+    "nnpu": BLUE,
+    "abspu": PINK,
+    "pnu": GREY,
+}
 """One colour a method, in every figure. U is BLUE and S is ORANGE where no methods are compared."""
 
 SETTINGS: dict[Any, Any] = {

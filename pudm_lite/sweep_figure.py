@@ -45,6 +45,10 @@ def draw_beta_sweep(rows: list[Row]) -> Any:
         if key == "frechet_distance" and all("frechet_floor" in row for row in rows):
             floor = np.mean([row["frechet_floor"] for row in rows])
             ax.axhline(floor, color="#777777", linewidth=1, label=f"two real sets ({floor:.2f})")
+        if key == "frechet_distance":  # a beta far too large is tens of times worse, and the dip must still be seen
+            ax.set_yscale("log")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("")
         ax.set(xlabel="assumed share β", ylabel=label)
         ax.set_xlim(0, 1.08 * max(row["beta"] for row in rows))
     first = rows[0]

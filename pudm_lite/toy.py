@@ -253,10 +253,9 @@ def train(
     """
     if len(data.u) == 0 or len(data.s) == 0:
         raise UserError("the toy needs at least one unlabeled and one sensitive point")
-    torch_state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    network = EpsNet(process.steps, width)
-    torch.random.set_rng_state(torch_state)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = EpsNet(process.steps, width)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     nothing = data.u[:0]
     used = (

@@ -48,6 +48,18 @@ def test_only_what_the_notebook_defines_is_graded_and_nothing_else_of_it_runs(tm
     assert not any(part in source for part in ("while", "open", "f(x)"))
 
 
+@pytest.mark.parametrize("text", ["not json", "[]", "{}", '{"cells": [], "metadata": []}', '{"cells": [{}]}'])
+def test_a_file_that_is_no_notebook_is_said_to_be_none(tmp_path, text):
+    (tmp_path / "01_a.ipynb").write_text(text)
+    (grade,) = grade_notebook(tmp_path / "01_a.ipynb")
+    assert (grade.points, grade.why) == (0, "01_a.ipynb is not a notebook that can be read")
+
+
+def test_odd_cells_do_not_hide_the_others(tmp_path):
+    cells = ["a = {[]: 1}", "b = '\0'", "c = " + "(" * 5000, RIGHT]
+    assert definitions(submission(tmp_path / "a.ipynb", *cells))[1] == {"forward"}
+
+
 def function(body):
     return f"import os, time, torch\ndef forward(x0, t, eps, alpha_bar):\n    {body}"
 

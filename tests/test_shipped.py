@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,10 @@ def test_ship_and_open_again(monkeypatch, tmp_path, capsys):
     name = file_name(row)
     digest = hashlib.sha256((tmp_path / "data" / name).read_bytes()).hexdigest()
     assert f"{digest}  {name}" in capsys.readouterr().out
+    shutil.copytree(tmp_path / "out" / "runs" / TINY.name, tmp_path / "out" / "runs" / "again")
+    with pytest.raises(UserError, match="two runs under"):
+        shipped.ship(tmp_path / "out", tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "out" / "runs" / "again")
     monkeypatch.setenv("PUDM_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(datasets.SHA256, name, digest)
     monkeypatch.setenv("PUDM_MODE", "lab")

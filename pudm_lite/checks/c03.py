@@ -53,6 +53,18 @@ def _risk_mistakes(l_u: Tensor, l_s: Tensor, beta: float, part: Callable[[Tensor
     }
 
 
+def _expect_of_means(function: Function, right: Function, part: Callable[[Tensor], Tensor], word: str) -> None:
+    """U and S of one size, where taking `part` example by example runs without an error and gives another number."""
+    l_u, l_s, beta = torch.tensor([0.05, 3.0]).double(), torch.tensor([2.0, 6.0]).double(), 0.3
+    push, _, s = _terms(l_u, l_s)
+    hint = f"your {word} acts example by example: it is a statement about the means of the whole batch"
+    mistakes = {
+        hint: beta * push + part(l_u - beta * s).mean(),
+        f"{hint} ": beta * push + part(l_u - beta * l_s).mean(),
+    }
+    expect(function(l_u, l_s, beta), right(l_u, l_s, beta).value, mistakes)
+
+
 @check("03.1", "normal_mean")
 def check_03_1(normal_mean: Function) -> None:
     """normal_mean(f_u, f_s, beta): E_N[f] from values of f on U and on S."""
@@ -136,17 +148,7 @@ def check_03_3(nonnegative_risk: Function) -> None:
             risks.nnpu(l_u, l_s, beta).value,
             special | _risk_mistakes(l_u, l_s, beta, torch.relu),
         )
-    l_u, l_s, beta = torch.tensor([0.05, 3.0]).double(), torch.tensor([2.0, 6.0]).double(), 0.3
-    push, u, s = _terms(l_u, l_s)
-    hint = "your maximum acts example by example: it is a statement about the means of the whole batch"
-    expect(
-        nonnegative_risk(l_u, l_s, beta),
-        risks.nnpu(l_u, l_s, beta).value,
-        {
-            hint: beta * push + torch.relu(l_u - beta * s).mean(),
-            f"{hint} ": beta * push + torch.relu(l_u - beta * l_s).mean(),
-        },
-    )
+    _expect_of_means(nonnegative_risk, risks.nnpu, torch.relu, "maximum")
 
 
 def _slopes(number: Callable[[Tensor, Tensor], Tensor], l_u: Tensor, l_s: Tensor) -> Tensor:
@@ -240,14 +242,7 @@ def check_03_5(absolute_risk: Function) -> None:
             risks.abspu(l_u, l_s, beta).value,
             special | _risk_mistakes(l_u, l_s, beta, torch.abs),
         )
-    l_u, l_s, beta = torch.tensor([0.05, 3.0]).double(), torch.tensor([2.0, 6.0]).double(), 0.3
-    push, u, s = _terms(l_u, l_s)
-    hint = "your absolute value acts example by example: it is a statement about the means of the whole batch"
-    expect(
-        absolute_risk(l_u, l_s, beta),
-        risks.abspu(l_u, l_s, beta).value,
-        {hint: beta * push + (l_u - beta * s).abs().mean(), f"{hint} ": beta * push + (l_u - beta * l_s).abs().mean()},
-    )
+    _expect_of_means(absolute_risk, risks.abspu, torch.abs, "absolute value")
 
 
 @check("03.6", "risk_variance", points=2)

@@ -172,14 +172,3 @@ WRONG = [
 def test_wrong_answers_get_a_sentence_that_fits(check, answer, message):
     with pytest.raises(WrongAnswer, match=message):
         check(answer)
-
-
-@pytest.mark.parametrize(
-    "check", [check_03_1, check_03_2, check_03_3, check_03_4, check_03_5, check_03_6], ids=lambda c: c.exercise
-)
-def test_a_stub_is_not_yet_written(check, capsys):
-    def stub(*_):
-        raise NotImplementedError("your turn")
-
-    check(stub)
-    assert "not written yet" in capsys.readouterr().out
