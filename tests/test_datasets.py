@@ -146,3 +146,8 @@ def test_three_channels_become_their_mean():
     assert (fit(image, 2, 1) == 30).all()
     assert torch.equal(fit(image, 2, 3), image)
     assert fit(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8), 2, 1).unique().tolist() == [255]
+
+
+def test_one_side_that_fits_is_not_enough():
+    assert fit(torch.zeros(2, 1, 28, 20, dtype=torch.uint8), 28, 1).shape == (2, 1, 28, 28)
+    assert fit(torch.zeros(2, 1, 20, 28, dtype=torch.uint8), 28, 1).shape == (2, 1, 28, 28)
