@@ -67,8 +67,13 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """A folder name: what the run is, and eight digits that depend on every setting that shapes its training."""
-        shaping = json.dumps([self.configuration, self.network, asdict(self.train)], sort_keys=True)
+        """A folder name: what the run is, and eight digits that depend on every setting that shapes its training.
+
+        A setting at its default does not count, so that a setting added later renames no run.
+        """
+        plain = asdict(TrainConfig())
+        settings = {name: value for name, value in asdict(self.train).items() if value != plain[name]}
+        shaping = json.dumps([self.configuration, self.network, settings], sort_keys=True)
         digest = hashlib.sha256(shaping.encode()).hexdigest()[:8]
         return f"{self.configuration}_{self.train.method}_seed{self.train.seed}_{digest}"
 

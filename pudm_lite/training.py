@@ -315,7 +315,7 @@ class Trainer:
     def _load(self) -> None:
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            identity = state["identity"]
+            identity = {**asdict(TrainConfig()), **state["identity"]}  # a setting added since was at its default
         except Exception:
             raise UserError(f"{self.checkpoint} is not a readable checkpoint: delete it to start over") from None
         differ = sorted(k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k))
