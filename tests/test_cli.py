@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from pudm_lite import cli
+from pudm_lite.commands.options import METHOD_NAMES
 from pudm_lite.experiments import parse_settings
 from pudm_lite.networks import RECIPES
 from pudm_lite.risks import METHODS
@@ -48,7 +49,7 @@ print(sorted({"torch", "numpy", "diffusers"} & set(sys.modules)))"""
 
 
 def test_names_in_the_help_are_the_names_there_are():
-    assert tuple(cli.METHOD_NAMES.split(", ")) == METHODS
+    assert tuple(METHOD_NAMES.split(", ")) == METHODS
     assert set(RECIPES) == {"lite", "paper"}
 
 

@@ -1,0 +1,109 @@
+"""What the commands share: options of a run, the experiments that they name, and what is printed of their rows."""
+
+import argparse
+from pathlib import Path
+
+from ..errors import UserError
+
+METHOD_NAMES = "unsupervised, supervised, pn, upu, nnpu, abspu, pnu"
+DEFAULT_BETA = 0.1
+
+
+def add_options(p: argparse.ArgumentParser, out: str) -> None:
+    """What `figure1` and `train` share."""
+    p.add_argument(
+        "--beta",
+        type=float,
+        default=DEFAULT_BETA,
+        help="assumed sensitive share of the unlabeled data, inside (0, 1)",
+    )
+    p.add_argument("--seed", type=int, default=0, help="seed of split, initialisation, draws and samples")
+    p.add_argument("--network", default="lite", help="lite (CPU) or paper (GPU)")
+    length = p.add_mutually_exclusive_group()
+    length.add_argument(
+        "--minutes",
+        type=float,
+        default=None,
+        help="training time in minutes, turned into steps by timing a few (default: the network's steps)",
+    )
+    length.add_argument("--steps", type=int, default=None, help="training steps (default: the network's)")
+    p.add_argument("--n-samples", type=int, default=2000, help="images to draw from each model and judge")
+    p.add_argument("--sampler", default=None, help="ddpm, ddim or dpmpp, a few-step solver (default: the network's)")
+    p.add_argument(
+        "--sampler-steps",
+        type=int,
+        default=None,
+        help="network evaluations per image, 1 to 1000 (default: the network's)",
+    )
+    p.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other field of training.TrainConfig, such as ell_scale=100 stream=two optimiser=adamw",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path(out),
+        help="folder for everything written; run the same command again to resume",
+    )
+
+
+def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str]) -> list:
+    from dataclasses import replace
+
+    from ..experiments import experiment, parse_settings
+    from ..parallel import steps_for
+
+    if o.minutes is not None and o.minutes <= 0:
+        raise UserError(f"--minutes must be larger than 0; got {o.minutes:g}")
+    writable(o.out)
+
+    sampling = {
+        name: value
+        for name, value in (("n_samples", o.n_samples), ("sampler", o.sampler), ("sampler_steps", o.sampler_steps))
+        if value is not None
+    }
+    settings = parse_settings(o.set)
+
+    def build(**length: int) -> list:
+        training = {"beta": o.beta, "seed": o.seed, **length, **settings}
+        return [
+            replace(experiment(configuration, method, o.network, **training), **sampling)
+            for method in dict.fromkeys(methods)
+        ]
+
+    if o.steps is not None:
+        return build(steps=o.steps)
+    if o.minutes is not None:
+        return build(steps=steps_for(o.minutes, build(), o.out))
+    return build()
+
+
+def writable(folder: Path) -> None:
+    """Find out before any work that a folder takes files."""
+    from ..files import write_whole
+
+    probe = folder / ".probe"
+    write_whole(probe, lambda path: path.write_text(""))
+    probe.unlink()
+
+
+def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
+    from ..files import write_rows
+    from ..parallel import run_all
+
+    rows = run_all(experiments, o.out)
+    write_rows(o.out / "rows.jsonl", rows)
+    for row in rows:
+        print(_sentence(row))
+    return rows
+
+
+def _sentence(row: dict) -> str:
+    return (
+        f"{row['experiment']}, {row['method']}: non-sensitive rate {row['non_sensitive_rate']:.3f} "
+        f"[{row['rate_low']:.3f}, {row['rate_high']:.3f}], Fréchet distance {row['frechet_distance']:.2f} "
+        f"({row['frechet_features']}; floor {row['frechet_floor']:.2f}), n = {row['n_samples']}"
+    )

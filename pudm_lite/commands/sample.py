@@ -1,0 +1,71 @@
+"""`pudm sample`."""
+
+import argparse
+from pathlib import Path
+
+from ..errors import UserError
+from .options import writable
+
+HELP = "Draw images from a trained model."
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="the folder `pipeline` of a run, or any unconditional Diffusers pipeline folder",
+    )
+    parser.add_argument("--n-samples", type=int, default=64, help="images")
+    parser.add_argument("--sampler", default="ddpm", help="ddpm, ddim or dpmpp")
+    parser.add_argument("--sampler-steps", type=int, default=25, help="network evaluations per image, 1 to 1000")
+    parser.add_argument("--seed", type=int, default=0, help="seed; one seed and one image number give one picture")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("outputs/samples.npz"),
+        help="file: .npz (array `images`, n x C x H x W, uint8) or .png (a grid)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    import torch
+    from tqdm.auto import tqdm
+
+    from ..datasets import to_pixels
+    from ..files import write_arrays
+    from ..networks import image_shape, load_pipeline
+    from ..report import save_grid
+    from ..sampling import SAMPLERS, sample
+
+    if options.sampler not in SAMPLERS:
+        raise UserError(f"unknown sampler {options.sampler!r}; known: {', '.join(SAMPLERS)}")
+    if options.n_samples < 1:
+        raise UserError(f"--n-samples must be at least 1; got {options.n_samples}")
+    if options.out.suffix not in (".npz", ".png"):
+        raise UserError(f"--out must end in .npz or .png; got {options.out}")
+    network, process = load_pipeline(options.model)
+    if not 1 <= options.sampler_steps <= process.steps:
+        raise UserError(f"--sampler-steps must lie in 1..{process.steps}; got {options.sampler_steps}")
+    writable(options.out.parent)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device)
+    parts = []
+    with tqdm(total=options.n_samples, unit="image") as bar:
+        for part in sample(
+            lambda x, t: network(x, t).sample,
+            process,
+            image_shape(network),
+            options.n_samples,
+            options.sampler,
+            options.sampler_steps,
+            options.seed,
+            device=device,
+        ):
+            parts.append(to_pixels(part))
+            bar.update(len(part))
+    images = torch.cat(parts)
+    if options.out.suffix == ".png":
+        save_grid(images, options.out)
+    else:
+        write_arrays(options.out, images=images.numpy())
+    print(f"wrote {options.out}")
