@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +39,22 @@ class ImageSet:
         return len(self.images)
 
 
+@dataclass(frozen=True)
+class Source:
+    """A data set whose images are brought to size as they are asked for.
+
+    labels: (N,) int64, indices into classes.
+    read: (indices (k,) int64, size, channels) -> (k, channels, size, size) uint8.
+    """
+
+    labels: Tensor
+    classes: tuple[str, ...]
+    read: Callable[[Tensor, int, int], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 def to_model(pixels: Tensor) -> Tensor:
     """Pixels (uint8, 0..255) to model space: float32 in [-1, 1], same shape."""
     return pixels.float() / 127.5 - 1
@@ -54,6 +72,11 @@ def data_folder() -> Path:
     package = Path(__file__).resolve().parent
     beside = package.parent / "data"
     return beside if (beside / "mnist.npz").exists() else package / "data"
+
+
+def cache_folder() -> Path:
+    """$PUDM_CACHE, or ~/.cache/pudm_lite: downloaded data sets, judges that a user trains, statistics of real sets."""
+    return Path(os.environ.get("PUDM_CACHE") or Path.home() / ".cache" / "pudm_lite")
 
 
 def checked_file(name: str) -> Path:
@@ -99,3 +122,132 @@ def fit(images: Tensor, size: int, channels: int) -> Tensor:
     if tall == wide == 0:
         return images  # no copy: a data set can be large
     return torch.nn.functional.pad(images, (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2))
+
+
+def resize(images: Tensor, size: int, channels: int) -> Tensor:
+    """Images cropped at the centre to a square and interpolated: bicubic, antialiased, as Pillow does it.
+
+    images: (N, C, H, W) uint8. Returns (N, channels, size, size) uint8.
+    """
+    square = fit(images, min(images.shape[-2:]), channels)
+    if square.shape[-1] == size:
+        return square
+    parts = [
+        torch.nn.functional.interpolate(part, (size, size), mode="bicubic", antialias=True)
+        for part in square.split(1000)  # a bound on the memory between
+    ]
+    return torch.cat(parts) if parts else square.new_empty(0, channels, size, size)
+
+
+def source(name: str, train: bool) -> Source:
+    """A data set by its name: mnist, cifar10, stl10, celeba (classes male and female), or standin.
+
+    Nothing is downloaded. Raises UserError for another name, and where the data set is missing or damaged.
+    """
+    if name not in _READERS:
+        raise UserError(f"unknown data set {name!r}; known: {', '.join(_READERS)}")
+    return _READERS[name](train)
+
+
+def _mnist(train: bool) -> Source:
+    """MNIST: centred on black or cropped, never interpolated."""
+    digits = mnist(train)
+    return Source(digits.labels, digits.classes, lambda at, size, channels: fit(digits.images[at], size, channels))
+
+
+INKS = torch.tensor(
+    [(255, 96, 96), (96, 255, 96), (112, 144, 255), (255, 224, 64), (255, 112, 255), (64, 240, 240)], dtype=torch.uint8
+)
+"""The colours of the stand-in. The largest channel of each is 255, so that it alone is the grey digit."""
+
+
+def _standin(train: bool) -> Source:
+    """The stand-in: MNIST digits in a bright colour on black, interpolated to any size; no data set of the paper.
+
+    It takes the place of a colour data set where none can be downloaded. An image has one colour for good.
+    """
+    digits = mnist(train)
+    ink = torch.from_numpy(np.random.default_rng([0, train]).integers(0, len(INKS), len(digits)))
+
+    def read(indices: Tensor, size: int, channels: int) -> Tensor:
+        grey = resize(digits.images[indices], size, 3).float()
+        tinted = grey * INKS[ink[indices], :, None, None] / 255
+        return fit(tinted.round().byte(), size, channels)
+
+    return Source(digits.labels, digits.classes, read)
+
+
+def _held(images: np.ndarray, labels: object, classes: tuple[str, ...]) -> Source:
+    """A data set that memory holds whole. images: (N, 3, H, W) uint8."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images))
+    return Source(
+        torch.as_tensor(labels).long(), classes, lambda at, size, channels: resize(pixels[at], size, channels)
+    )
+
+
+def _cifar10(train: bool) -> Source:
+    """CIFAR10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32 x 32."""
+    from torchvision.datasets import CIFAR10
+
+    found = _opened("cifar10", lambda root: CIFAR10(root, train))
+    return _held(found.data.transpose(0, 3, 1, 2), found.targets, tuple(found.classes))
+
+
+def _stl10(train: bool) -> Source:
+    """STL10 (Coates et al. 2011): 5,000 training and 8,000 test images of 96 x 96; its unlabeled part is not used."""
+    from torchvision.datasets import STL10
+
+    found = _opened("stl10", lambda root: STL10(root, "train" if train else "test"))
+    return _held(found.data, found.labels, tuple(found.classes))
+
+
+def _celeba(train: bool) -> Source:
+    """CelebA (Liu et al. 2015), aligned: 162,770 training and 19,962 test images; the attribute Male gives the class.
+
+    The paper says only "converted to 256 x 256": here the square of 178 x 178 pixels at the centre, interpolated.
+    A file is opened when its image is asked for: as pixels of 256 x 256 the whole set would take 40 GB.
+    """
+    from torchvision.datasets import CelebA
+
+    found = _opened("celeba", lambda root: CelebA(root, "train" if train else "test"))
+    male = found.attr[:, found.attr_names.index("Male")]
+    folder = Path(found.root) / found.base_folder / "img_align_celeba"
+
+    def read(indices: Tensor, size: int, channels: int) -> Tensor:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from PIL import Image
+        from tqdm.auto import tqdm
+
+        images = torch.empty(len(indices), channels, size, size, dtype=torch.uint8)
+
+        def fill(place: int) -> None:
+            path = folder / found.filename[int(indices[place])]
+            try:
+                pixels = np.array(Image.open(path).convert("RGB"))
+            except OSError:
+                raise UserError(
+                    f"{path} is missing or does not open: `pudm data check celeba` says what to do"
+                ) from None
+            images[place] = resize(torch.from_numpy(pixels).permute(2, 0, 1)[None], size, channels)[0]
+
+        with ThreadPoolExecutor(4) as pool:  # Pillow lets go of the lock while it decodes
+            list(tqdm(pool.map(fill, range(len(indices))), "CelebA", len(indices), leave=False, delay=1))
+        return images
+
+    return Source((1 - male).long(), ("male", "female"), read)
+
+
+def _opened(name: str, open_set: Callable[[Path], Any]) -> Any:
+    """The torchvision data set of `name`. Raises UserError where torchvision finds it missing or damaged."""
+    root = cache_folder() / "datasets"
+    try:
+        return open_set(root)
+    except (RuntimeError, OSError):
+        raise UserError(
+            f"{name} is missing or damaged in {root}: get it with `pudm data download {name}` "
+            f"(`pudm data check {name}` says what was found)"
+        ) from None
+
+
+_READERS = {"mnist": _mnist, "cifar10": _cifar10, "stl10": _stl10, "celeba": _celeba, "standin": _standin}

@@ -1,10 +1,12 @@
 """Table 1 of Takahashi et al. (ICLR 2025): unlabeled data U, labelled sensitive data S, a normal-only test set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,43 +21,55 @@ class Configuration:
     u_sensitive: int
     s: int
     test: int
+    channels: int = 3  # as in the paper, of whose data sets MNIST alone is grey (Section 5.1)
 
     def swapped(self, test: int) -> "Configuration":
         """The same with normal and sensitive exchanged."""
-        return Configuration(
-            self.dataset,
-            self.image_size,
-            self.sensitive,
-            self.normal,
-            self.u_normal,
-            self.u_sensitive,
-            self.s,
-            test,
+        return replace(self, normal=self.sensitive, sensitive=self.normal, test=test)
+
+
+CLASSES = {
+    "mnist": tuple("0123456789"),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "stl10": ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
+    "celeba": ("male", "female"),
+    "standin": tuple("0123456789"),
+}
+"""The classes of each data set, in the order of their labels."""
+
+
+def configuration(
+    dataset: str,
+    image_size: int,
+    normal: tuple[str, ...],
+    u_normal: int,
+    u_sensitive: int,
+    s: int,
+    test: int,
+) -> Configuration:
+    """A configuration by its normal classes: every other class of the data set is sensitive.
+
+    Raises UserError when a class is unknown, and when the normal classes are all or none.
+    """
+    if dataset not in CLASSES:
+        raise UserError(f"unknown data set {dataset!r}; known: {', '.join(CLASSES)}")
+    known = CLASSES[dataset]
+    if unknown := [name for name in normal if name not in known]:
+        raise UserError(f"{dataset} has no class {unknown[0]!r}; its classes are {', '.join(known)}")
+    sensitive = tuple(name for name in known if name not in normal)
+    if not normal or not sensitive:
+        raise UserError(
+            f"{'all' if normal else 'none'} of the classes of {dataset} are normal: "
+            f"name some but not all of {', '.join(known)}"
         )
+    return Configuration(dataset, image_size, normal, sensitive, u_normal, u_sensitive, s, test)
 
 
-_EVEN = Configuration("mnist", 32, ("0", "2", "4", "6", "8"), ("1", "3", "5", "7", "9"), 25_000, 2_500, 2_500, 4_926)
-_CIFAR10 = Configuration(
-    "cifar10",
-    32,
-    ("airplane", "automobile", "ship", "truck"),
-    ("bird", "cat", "deer", "dog", "frog", "horse"),
-    20_000,
-    2_000,
-    2_000,
-    4_000,
-)
-_STL10 = Configuration(
-    "stl10",
-    96,
-    ("airplane", "car", "ship", "truck"),
-    ("bird", "cat", "deer", "dog", "horse", "monkey"),
-    2_000,
-    200,
-    200,
-    3_200,
-)
-_CELEBA = Configuration("celeba", 256, ("male",), ("female",), 2_000, 200, 200, 7_715)
+_EVEN_DIGITS = ("0", "2", "4", "6", "8")
+_EVEN = configuration("mnist", 32, _EVEN_DIGITS, 25_000, 2_500, 2_500, test=4_926)
+_CIFAR10 = configuration("cifar10", 32, ("airplane", "automobile", "ship", "truck"), 20_000, 2_000, 2_000, test=4_000)
+_STL10 = configuration("stl10", 96, ("airplane", "car", "ship", "truck"), 2_000, 200, 200, test=3_200)
+_CELEBA = configuration("celeba", 256, ("male",), 2_000, 200, 200, test=7_715)
 
 TABLE_1 = {
     "mnist-even": _EVEN,
@@ -68,6 +82,17 @@ TABLE_1 = {
     "celeba-female": _CELEBA.swapped(test=12_247),
 }
 """The eight configurations, by `dataset-normal class`."""
+
+CONFIGURATIONS = {
+    **TABLE_1,
+    **{
+        f"standin-{size}": configuration("standin", size, _EVEN_DIGITS, 2_000, 200, 200, test=1_000)
+        for size in (32, 64, 96)
+    },
+    "mnist-digits": Configuration("mnist", 32, CLASSES["mnist"], (), 60_000, 0, 0, 10_000),
+}
+"""Table 1; the stand-in at the sizes of the colour data sets; and all digits, on which the model to be fine-tuned is
+pre-trained: nothing there is sensitive, so only the method `unsupervised` can train on it."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +123,7 @@ def positive_unlabeled_split(
     """Draw U, S and the test set of `configuration`: exact counts, without replacement, by seed.
 
     labels, test_labels: (N,) int64, indices into classes.
-    Raises ValueError when a group has too few images.
+    Raises UserError when a group has too few images.
     """
     rng = np.random.default_rng([seed, 1])
 
@@ -106,7 +131,10 @@ def positive_unlabeled_split(
         ids = [classes.index(name) for name in group]
         found = np.flatnonzero(np.isin(labels.numpy(), ids))
         if len(found) < wanted:
-            raise ValueError(f"{what}: {wanted} images of {', '.join(group)} asked, {len(found)} there")
+            raise UserError(
+                f"{configuration.dataset} has too few images, {what}: {wanted} of {', '.join(group)} asked, "
+                f"{len(found)} there"
+            )
         return found
 
     c = configuration

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pudm_lite.datasets import checked_file
-from pudm_lite.splits import TABLE_1, positive_unlabeled_split
+from pudm_lite.errors import UserError
+from pudm_lite.splits import CLASSES, CONFIGURATIONS, TABLE_1, configuration, positive_unlabeled_split
 
 # Name: image size, U (normal), U (sensitive), S, test; as printed.
 PAPER = {
@@ -96,6 +97,48 @@ def test_table_1_is_that_of_the_paper(name):
 
 def test_table_1_has_no_other_row():
     assert set(TABLE_1) == set(PAPER)
+    assert TABLE_1.items() <= CONFIGURATIONS.items()
+
+
+# Configurations beside the paper's
+
+
+@pytest.mark.parametrize("size", [32, 64, 96])
+def test_stand_ins_have_even_digits_as_normal(size):
+    c = CONFIGURATIONS[f"standin-{size}"]
+    assert (c.dataset, c.image_size) == ("standin", size)
+    assert (c.u_normal, c.u_sensitive, c.s, c.test) == (2_000, 200, 200, 1_000)
+    assert (c.normal, c.sensitive) == (tuple("02468"), tuple("13579"))
+
+
+def test_digits_to_pre_train_on_are_all_of_mnist(mnist_labels):
+    split = positive_unlabeled_split(*mnist_labels, tuple("0123456789"), CONFIGURATIONS["mnist-digits"], seed=0)
+    assert torch.equal(split.u.sort().values, torch.arange(60_000))
+    assert torch.equal(split.test, torch.arange(10_000))
+    assert len(split.s) == len(split.n) == 0
+    assert split.realised_share == 0
+
+
+def test_classes_that_are_not_normal_are_sensitive():
+    c = configuration("stl10", 64, ("monkey", "dog"), 10, 2, 3, 4)
+    assert (c.dataset, c.image_size, c.normal) == ("stl10", 64, ("monkey", "dog"))
+    assert (c.u_normal, c.u_sensitive, c.s, c.test) == (10, 2, 3, 4)
+    assert c.sensitive == ("airplane", "bird", "car", "cat", "deer", "horse", "ship", "truck")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "normal", "said"),
+    [
+        ("mnist", CLASSES["mnist"], "all of the classes of mnist are normal: name some but not all of 0, 1, 2"),
+        ("celeba", (), "none of the classes of celeba are normal: name some but not all of male, female"),
+        ("stl10", ("automobile",), "stl10 has no class 'automobile'; its classes are airplane, bird, car"),
+        ("imagenet", ("dog",), "unknown data set 'imagenet'; known: mnist, cifar10, stl10, celeba, standin"),
+    ],
+)
+def test_normal_classes_that_make_no_sense(dataset, normal, said):
+    with pytest.raises(UserError) as error:
+        configuration(dataset, 32, normal, 10, 1, 1, 1)
+    assert str(error.value).startswith(said)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -154,5 +197,5 @@ def test_too_few_images_are_named(train, test, what):
     c = dataclasses.replace(TABLE_1["celeba-female"], u_normal=20, u_sensitive=10, s=5, test=5)
     enough = positive_unlabeled_split(shuffled_labels([20, 15], 0), shuffled_labels([5], 0), ("female", "male"), c, 0)
     assert (len(enough.u), len(enough.s), len(enough.test)) == (30, 5, 5)
-    with pytest.raises(ValueError, match=f"^{what} images of .* asked, [0-9]+ there$"):
+    with pytest.raises(UserError, match=f"^celeba has too few images, {what} of .* asked, [0-9]+ there$"):
         positive_unlabeled_split(shuffled_labels([*train], 0), shuffled_labels([*test], 0), ("female", "male"), c, 0)
