@@ -1,13 +1,29 @@
-"""Pixels and model space, MNIST from data/, and what is said of a missing or damaged file."""
+"""Pixels and model space, MNIST, the data sets in their true formats, and what is said of a missing or damaged file."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from tiny_sets import write_celeba, write_cifar10, write_stl10
 
 import pudm_lite
-from pudm_lite.datasets import SHA256, checked_file, data_folder, fit, mnist, to_model, to_pixels
+from pudm_lite.datasets import (
+    INKS,
+    SHA256,
+    cache_folder,
+    checked_file,
+    data_folder,
+    fit,
+    mnist,
+    resize,
+    source,
+    to_model,
+    to_pixels,
+)
 from pudm_lite.errors import UserError
+from pudm_lite.splits import CLASSES
 
 PIXELS = torch.arange(256, dtype=torch.uint8)
 
@@ -151,3 +167,150 @@ def test_three_channels_become_their_mean():
 def test_one_side_that_fits_is_not_enough():
     assert fit(torch.zeros(2, 1, 28, 20, dtype=torch.uint8), 28, 1).shape == (2, 1, 28, 28)
     assert fit(torch.zeros(2, 1, 20, 28, dtype=torch.uint8), 28, 1).shape == (2, 1, 28, 28)
+
+
+# Other sizes
+
+
+@pytest.mark.parametrize(("side", "size", "channels"), [(28, 32, 1), (178, 256, 3), (300, 64, 3), (96, 32, 3)])
+def test_resizing_is_that_of_pillow(side, size, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, channels), dtype=np.uint8)
+    theirs = np.array(Image.fromarray(pixels.squeeze()).resize((size, size), Image.BICUBIC)).reshape(size, size, -1)
+    ours = resize(torch.from_numpy(pixels).permute(2, 0, 1)[None], size, channels)
+    assert ours.dtype == torch.uint8
+    assert np.abs(ours[0].permute(1, 2, 0).numpy().astype(int) - theirs.astype(int)).max() <= 2  # fixed point there
+
+
+@pytest.mark.parametrize("sides", [(6, 10), (10, 6)])
+def test_resizing_crops_the_square_at_the_centre(sides):
+    image = torch.zeros(1, 1, *sides, dtype=torch.uint8)
+    image[..., (sides[0] - 6) // 2 :, (sides[1] - 6) // 2 :][..., :6, :6] = 255
+    assert (resize(image, 12, 1) == 255).all()
+    assert torch.equal(resize(image, 6, 3), torch.full((1, 3, 6, 6), 255, dtype=torch.uint8))
+
+
+def test_an_image_of_the_size_asked_for_is_untouched():
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(resize(images, 32, 3), images)
+    assert torch.equal(resize(images, 32, 1), fit(images, 32, 1))
+    assert resize(images[:0], 64, 3).shape == (0, 3, 64, 64)
+
+
+# The data sets by name
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("PUDM_CACHE", str(tmp_path))
+    return tmp_path / "datasets"
+
+
+def test_cache_is_the_variable_or_below_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("PUDM_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.delenv("PUDM_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "pudm_lite"
+
+
+def test_unknown_names_are_refused_with_the_known():
+    with pytest.raises(UserError, match="unknown data set 'imagenet'; known: mnist, cifar10, stl10, celeba, standin"):
+        source("imagenet", train=True)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "stl10", "celeba"])
+def test_a_missing_set_is_named_with_its_remedy(cache, name):
+    with pytest.raises(UserError) as error:
+        source(name, train=True)
+    for part in (name, str(cache), f"`pudm data download {name}`"):
+        assert part in str(error.value)
+    assert not cache.exists()
+
+
+def test_mnist_by_name_is_padded_and_never_interpolated(test_set):
+    digits = source("mnist", train=False)
+    assert (len(digits), digits.classes) == (10_000, CLASSES["mnist"])
+    assert torch.equal(digits.labels, test_set.labels)
+    chosen = torch.tensor([7, 3, 9_999])
+    assert torch.equal(digits.read(chosen, 32, 3), fit(test_set.images[chosen], 32, 3))
+
+
+def test_cifar10_from_its_batches(cache, monkeypatch):
+    images = write_cifar10(cache, monkeypatch)
+    train, test = source("cifar10", train=True), source("cifar10", train=False)
+    assert train.classes == test.classes == CLASSES["cifar10"]
+    assert train.labels.dtype == torch.int64
+    assert train.labels.tolist() == [(k + i) % 10 for k in range(5) for i in range(4)]
+    assert test.labels.tolist() == [9, 0, 6, 3]
+    everything = np.concatenate([images[f"data_batch_{k}"] for k in range(1, 6)])
+    chosen = torch.tensor([19, 0, 6])
+    assert torch.equal(train.read(chosen, 32, 3), torch.from_numpy(everything[chosen.numpy()]))
+    assert torch.equal(test.read(torch.arange(4), 32, 3), torch.from_numpy(images["test_batch"]))
+    assert train.read(chosen, 64, 1).shape == (3, 1, 64, 64)
+
+
+def test_stl10_from_its_columns(cache, monkeypatch):
+    images = write_stl10(cache, monkeypatch)
+    for part, labels in (("train", [0, 2, 9, 7]), ("test", [1, 1, 8, 0])):
+        found = source("stl10", train=part == "train")
+        assert found.classes == CLASSES["stl10"]
+        assert found.labels.tolist() == labels
+        assert found.labels.dtype == torch.int64
+        assert torch.equal(found.read(torch.tensor([2, 1]), 96, 3), torch.from_numpy(images[part][[2, 1]]))
+        assert found.read(torch.tensor([3]), 32, 3).shape == (1, 3, 32, 32)
+
+
+def test_celeba_from_its_files(cache, monkeypatch):
+    pictures = write_celeba(cache, monkeypatch)
+    for train, names in ((True, ["000001", "000003", "000006"]), (False, ["000002", "000005", "000008"])):
+        found = source("celeba", train)
+        assert found.classes == CLASSES["celeba"] == ("male", "female")
+        assert [found.classes[label] == "male" for label in found.labels] == [pictures[f"{n}.jpg"][1] for n in names]
+        read = found.read(torch.tensor([2, 0]), 256, 3)
+        assert (read.shape, read.dtype) == ((2, 3, 256, 256), torch.uint8)
+        for image, name in zip(read, (names[2], names[0]), strict=True):
+            square = Image.fromarray(pictures[f"{name}.jpg"][0][20:198])  # 178 of 218 rows
+            theirs = np.array(square.resize((256, 256), Image.BICUBIC)).astype(int)
+            assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - theirs).max() <= 2
+
+
+def test_celeba_opens_only_what_is_asked_for(cache, monkeypatch):
+    write_celeba(cache, monkeypatch)
+    (cache / "celeba" / "img_align_celeba" / "000003.jpg").write_text("not a picture")
+    (cache / "celeba" / "img_align_celeba" / "000006.jpg").unlink()
+    found = source("celeba", train=True)
+    assert found.read(torch.tensor([0]), 64, 1).shape == (1, 1, 64, 64)
+    for place in (1, 2):
+        with pytest.raises(UserError, match=r"00000[36]\.jpg is missing or does not open: `pudm data check celeba`"):
+            found.read(torch.tensor([0, place]), 64, 3)
+
+
+def test_a_damaged_set_is_refused(cache, monkeypatch):
+    write_stl10(cache, monkeypatch)
+    with (cache / "stl10_binary" / "train_X.bin").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match="stl10 is missing or damaged"):
+        source("stl10", train=True)
+
+
+# The stand-in
+
+
+def test_the_stand_in_is_the_digit_in_one_bright_colour(test_set):
+    found = source("standin", train=False)
+    assert (len(found), found.classes) == (10_000, CLASSES["standin"])
+    assert torch.equal(found.labels, test_set.labels)
+    chosen = torch.arange(300)
+    read = found.read(chosen, 28, 3)
+    assert torch.equal(read.amax(1), test_set.images[chosen, 0])  # the largest channel is the grey digit
+    brightest = [image[:, image.amax(0) == 255] for image in read if image.max() == 255]
+    assert all((pixels == pixels[:, :1]).all() for pixels in brightest)
+    assert {tuple(pixels[:, 0].tolist()) for pixels in brightest} == {tuple(ink) for ink in INKS.tolist()}
+
+
+def test_an_image_of_the_stand_in_has_one_colour_for_good():
+    found, again = source("standin", train=False), source("standin", train=False)
+    chosen = torch.tensor([9, 2])
+    assert torch.equal(found.read(chosen, 96, 3), again.read(chosen.flip(0), 96, 3).flip(0))
+    assert found.read(chosen, 96, 3).shape == (2, 3, 96, 96)
+    assert found.read(chosen, 64, 1).shape == (2, 1, 64, 64)
