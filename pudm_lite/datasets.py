@@ -156,7 +156,7 @@ def _mnist(train: bool) -> Source:
 
 
 INKS = torch.tensor(
-    [(255, 96, 96), (96, 255, 96), (112, 144, 255), (255, 224, 64), (255, 112, 255), (64, 240, 240)], dtype=torch.uint8
+    [(255, 96, 96), (96, 255, 96), (112, 144, 255), (255, 224, 64), (255, 112, 255), (64, 255, 240)], dtype=torch.uint8
 )
 """The colours of the stand-in. The largest channel of each is 255, so that it alone is the grey digit."""
 
