@@ -95,6 +95,30 @@ def welch_t_test(a: Array, b: Array) -> float:
     return float(ttest_ind(a, b, equal_var=False).pvalue)
 
 
+def not_different(groups: dict[str, Array], best: str, level: float = 0.05) -> set[str]:
+    """What the paper's tables print in bold: the best group by its mean, and all not different from it.
+
+    Not different: Welch's two-sided test against the best has p >= level, or the means are equal. The paper says
+    "pair-wise t-test" without saying whether pairs share a seed: runs are taken as independent here. A group of one
+    run cannot be tested: it is named only where its mean is the best, and then no other is.
+    groups: one value per run, (seeds,) each, by name. best: "max" or "min".
+    Raises ValueError for another `best`, no groups, or an empty one.
+    """
+    if best not in ("max", "min") or not groups or not all(len(values) for values in groups.values()):
+        raise ValueError('groups with at least one run each are needed, and best must be "max" or "min"')
+    means = {name: float(np.mean(values)) for name, values in groups.items()}
+    top = max(means, key=means.__getitem__) if best == "max" else min(means, key=means.__getitem__)
+
+    def differs(name: str) -> bool:
+        if means[name] == means[top]:
+            return False
+        if min(len(groups[name]), len(groups[top])) < 2:
+            return True
+        return welch_t_test(groups[name], groups[top]) < level
+
+    return {name for name in groups if not differs(name)}
+
+
 def two_rates_p_value(a: Rate, b: Rate) -> float:
     """Two-sided p-value that two rates from independent samples are one (Fisher's exact test)."""
     from scipy.stats import fisher_exact

@@ -1,33 +1,84 @@
 """`pudm judge`."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import UserError
 from .options import writable
 
-HELP = "The classifier that tells normal from sensitive."
+HELP = "The classifier that tells normal from sensitive: train it, and measure it on real test images."
+DATASETS = ("mnist", "cifar10", "stl10", "celeba", "folders")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("train",), help="train it and record its confusion on the test set")
-    parser.add_argument("dataset", choices=("mnist",), help="data set")
+    parser.add_argument(
+        "dataset",
+        choices=DATASETS,
+        help="mnist (a small network), cifar10, stl10, celeba (ResNet-34), or folders: images of your own",
+    )
+    parser.add_argument("--normal", type=Path, default=None, help="folders: normal images")
+    parser.add_argument("--sensitive", type=Path, default=None, help="folders: sensitive images")
     parser.add_argument("--seed", type=int, default=0, help="seed")
-    parser.add_argument("--out", type=Path, default=Path("outputs/judge_mnist.safetensors"), help="file")
+    parser.add_argument(
+        "--epochs", type=int, default=None, help="passes over the training set (default: as known to do)"
+    )
+    parser.add_argument("--batch-size", type=int, default=None, help="images a step (default: as known to do)")
+    parser.add_argument(
+        "--from-scratch", action="store_true", help="do without ImageNet weights (mnist always does); takes longer"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="file (default: where `pudm train` looks for it; mnist: outputs/judge_mnist.safetensors)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    from dataclasses import replace
-
     from tqdm.auto import tqdm
 
-    from ..datasets import mnist
-    from ..judge import confusion_matrix, save_judge, train_judge
+    from ..judge import save_judge
 
-    writable(options.out.parent)
+    o = options
+    own = o.dataset == "folders"
+    for name, value in (("--epochs", o.epochs), ("--batch-size", o.batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1; got {value}")
+    if own and not (o.normal and o.sensitive and o.out):
+        raise UserError("a judge of your own images needs --normal DIR, --sensitive DIR and --out FILE")
+    if not own and (o.normal or o.sensitive):
+        raise UserError(f"--normal and --sensitive belong to `pudm judge train folders`, not to {o.dataset}")
+    out = o.out or _place(o.dataset)
+    writable(out.parent)
     bar = None
-    for step, steps, judge in train_judge(mnist(train=True), options.seed):  # noqa: B007
+    for step, steps, judge in _training(o):  # noqa: B007
         bar = bar or tqdm(total=steps, unit="step")
         bar.update()
-    judge = replace(judge, confusion=confusion_matrix(judge, mnist(train=False)))
-    save_judge(judge, options.out)
-    print(f"\nwrote {options.out}: accuracy {judge.accuracy:.4f} on the 10,000 test images")
+    if bar:
+        bar.close()
+    save_judge(judge, out)
+    print(f"wrote {out}\n{judge.sentence()}")
+
+
+def _place(dataset: str) -> Path:
+    from ..judge import judge_file
+
+    return Path("outputs/judge_mnist.safetensors") if dataset == "mnist" else judge_file(dataset)
+
+
+def _training(o: argparse.Namespace) -> Iterator[tuple]:
+    from ..datasets import mnist
+    from ..judge_training import train_judge, train_resnet_judge, train_two_class
+
+    length = {"seed": o.seed, "epochs": o.epochs, "batch_size": o.batch_size}
+    if o.dataset == "mnist":
+        return train_judge(mnist(train=True), mnist(train=False), **length)
+    if o.dataset == "folders":
+        from ..folders import read_folder
+
+        normal, _ = read_folder(o.normal, 64, 3, strict=False)
+        sensitive, _ = read_folder(o.sensitive, 64, 3, strict=False)
+        return train_two_class(normal, sensitive, from_scratch=o.from_scratch, **length)
+    return train_resnet_judge(o.dataset, from_scratch=o.from_scratch, **length)
