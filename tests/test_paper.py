@@ -37,7 +37,7 @@ def test_from_scratch_unsupervised_rates_range_from_762_to_917():
 
 def test_the_supervised_rates_remain_similar():
     unsupervised, supervised = means(2, "unsupervised"), means(2, "supervised")
-    assert all(abs(unsupervised[name] - supervised[name]) <= 0.005 for name in unsupervised)
+    assert all(abs(unsupervised[name] - supervised[name]) < 0.01 for name in unsupervised)
 
 
 @pytest.mark.parametrize("number", [2, 4])

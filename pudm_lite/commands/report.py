@@ -3,15 +3,56 @@
 import argparse
 from pathlib import Path
 
-HELP = "Tables from rows, the paper's values in a column of their own."
+HELP = "The paper's Tables 2 to 5 from rows of finished runs, the paper's values beside them."
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("rows", type=Path, nargs="+", help="files of JSON lines")
+    parser.add_argument("rows", type=Path, nargs="+", help="files of JSON lines, as runs and sweeps write them")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--table",
+        type=int,
+        nargs="+",
+        choices=(2, 3, 4, 5),
+        default=[2, 3, 4, 5],
+        help="which: 2 and 4 rates, 3 and 5 distances; 2 and 3 from scratch, 4 and 5 fine-tuned",
+    )
+    which.add_argument(
+        "--runs",
+        action="store_true",
+        help="in their place one long table with every method and setting: p, confidence, floor (Markdown)",
+    )
+    parser.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="of Tables 2 to 5")
+    parser.add_argument(
+        "--where",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="only the rows with these values, such as steps=2200 network=lite",
+    )
+    parser.add_argument("--out", type=Path, default=None, help="file (default: the terminal)")
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..files import read_rows
-    from ..report import results_table
+    from ..errors import UserError
+    from ..files import read_rows, write_whole
+    from ..table_formats import FORMATS
+    from ..tables import select, table
 
-    print(results_table([row for path in options.rows for row in read_rows(path)]))
+    if options.runs and options.format != "md":
+        raise UserError("--runs is written as Markdown alone: leave out --format")
+    rows = [row for path in options.rows for row in read_rows(path)]
+    if not rows:
+        raise UserError("no rows to report: run an experiment first")
+    rows = select(rows, options.where)
+    if options.runs:
+        from ..report import results_table
+
+        text = results_table(rows) + "\n"
+    else:
+        text = FORMATS[options.format]([table(number, rows) for number in dict.fromkeys(options.table)])
+    if options.out is None:
+        print(text, end="")
+    else:
+        write_whole(options.out, lambda path: path.write_text(text, encoding="utf-8"))
+        print(f"wrote {options.out}")
