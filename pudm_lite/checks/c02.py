@@ -49,18 +49,32 @@ def check_02_1(push: Function) -> None:
             "your result is a sum: return one number for each l": _push(l).sum(),
         },
     )
-    l = _between(1e-7, 1e-5, 6)
-    digits = "right for l near 1, but not for l near {:.0e}: 1 - exp(-l) loses its digits there, torch.expm1 keeps them"
+    l = _between(1e-7, 1e-6, 6)
+    x, near = l.double(), f"right for l near 1, but not for l near {float(l[0]):.0e}"
+    added = {
+        f"{near}: you added {a:g} to what the logarithm takes, which moves every small l; "
+        "raise l itself, ell.clamp(min=1e-8)": -torch.log(-torch.expm1(-x) + a)
+        for a in (1e-9, 1e-8, 1e-7, 1e-6)
+    }
+    raised = {
+        f"{near}: you raise every l to {least:g} at least; only l below 1e-8 counts as 1e-8": _push(x.clamp(min=least))
+        for least in (1e-6, 1e-5, 1e-4, 1e-3)
+    }
     try:
-        expect(push(l), _push(l))
+        expect(push(l), _push(l), added | raised)
     except WrongAnswer as wrong:
-        raise WrongAnswer(f"{digits.format(float(l[0]))} ({wrong})") from None
+        if str(wrong) in added | raised:
+            raise
+        digits = "1 - exp(-l) loses its digits there, torch.expm1 keeps them"
+        raise WrongAnswer(f"{near}: {digits} ({wrong})") from None
     l = torch.zeros(2)
-    expect(
-        push(l),
-        _push(l),
-        {"at l = 0 your push is infinite, and so is the loss: raise l to 1e-8 before you start": l + torch.inf},
-    )
+    infinite = "at l = 0 your push is infinite, and so is the loss: raise l to 1e-8 before you start"
+    try:
+        expect(push(l), _push(l), {infinite: l + torch.inf})
+    except WrongAnswer as wrong:
+        if str(wrong) == infinite:
+            raise
+        raise WrongAnswer(f"right, but not at l = 0, which counts as l = 1e-8: use ell.clamp ({wrong})") from None
     l = _between(30, 1e4, 4)
     expect(push(l), _push(l))
 
@@ -97,7 +111,8 @@ def check_02_2(slope: Function) -> None:
 def check_02_3(supervised_risk: Function) -> None:
     """supervised_risk(l_u, l_s): Eq. 12."""
     n_u, n_s = 5 + int(torch.randint(6, ())), 2 + int(torch.randint(3, ()))
-    l_u, l_s = 0.5 + 3 * torch.rand(n_u, dtype=torch.float64), 0.2 + torch.rand(n_s, dtype=torch.float64)
+    l_u = 0.5 + 3 * torch.rand(n_u, dtype=torch.float64)
+    l_s = torch.linspace(0.1, 1.5, n_s) * (0.8 + 0.4 * torch.rand(n_s, dtype=torch.float64))  # far apart: means tell
     push = _push(l_s)
     expect(
         supervised_risk(l_u, l_s),
@@ -114,9 +129,16 @@ def check_02_3(supervised_risk: Function) -> None:
                 _push(l_u).mean() + l_s.mean()
             ),
             "you pushed U as well: Eq. 12 takes every image of U for normal": _push(l_u).mean() + push.mean(),
+            "you took the push of the mean error: Eq. 12 takes the push of each image of S, then the mean": (
+                l_u.mean() + _push(l_s.mean())
+            ),
+            "you took the mean inside the logarithm: in Eq. 12 each image of S has its own logarithm": (
+                l_u.mean() - (1 - (-l_s).exp()).mean().log()
+            ),
             "only the push is there: the first sum of Eq. 12, over U, is missing": push.mean(),
             "only the part of U is there: the second sum of Eq. 12, over S, is missing": l_u.mean(),
         },
+        tolerance=1e-5,  # so that two mistakes hardly ever meet by chance
     )
     l_u, l_s = torch.rand(4), torch.cat([_between(1e-7, 1e-6, 2), torch.zeros(1)])
     try:

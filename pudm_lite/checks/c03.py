@@ -65,6 +65,18 @@ def _expect_of_means(function: Function, right: Function, part: Callable[[Tensor
     expect(function(l_u, l_s, beta), right(l_u, l_s, beta).value, mistakes)
 
 
+def _expect_digits(function: Function, right: Function) -> None:
+    """An l of 1e-7 in single precision, where 1 - exp(-l) has no digits left. The function returns the risk's value."""
+    l_u, l_s = torch.ones(4), torch.full((3,), 1e-7)
+    want = right(l_u.double(), l_s.double(), 0.5).value
+    try:
+        expect(function(l_u, l_s, 0.5), want, tolerance=2e-3)
+    except WrongAnswer as wrong:
+        raise WrongAnswer(
+            f"right, but not for an l of 1e-7 in single precision: write the push with torch.expm1 ({wrong})"
+        ) from None
+
+
 @check("03.1", "normal_mean")
 def check_03_1(normal_mean: Function) -> None:
     """normal_mean(f_u, f_s, beta): E_N[f] from values of f on U and on S."""
@@ -108,15 +120,7 @@ def check_03_2(unbiased_risk: Function) -> None:
                 "that has an absolute value: Eq. 18 has none, it may be negative": risks.abspu(l_u, l_s, beta).value,
             } | mistakes
         expect(unbiased_risk(l_u, l_s, beta), right, mistakes)
-    tiny = torch.full((3,), 1e-7)
-    got = unbiased_risk(torch.ones(4), tiny, 0.5)
-    want = risks.upu(torch.ones(4, dtype=torch.float64), tiny.double(), 0.5).value
-    try:
-        expect(got, want, tolerance=2e-3)
-    except WrongAnswer as wrong:
-        raise WrongAnswer(
-            f"right, but not for an l of 1e-7 in single precision: write the push with torch.expm1 ({wrong})"
-        ) from None
+    _expect_digits(unbiased_risk, risks.upu)
 
 
 @check("03.3", "nonnegative_risk")
@@ -149,6 +153,7 @@ def check_03_3(nonnegative_risk: Function) -> None:
             special | _risk_mistakes(l_u, l_s, beta, torch.relu),
         )
     _expect_of_means(nonnegative_risk, risks.nnpu, torch.relu, "maximum")
+    _expect_digits(nonnegative_risk, risks.nnpu)
 
 
 def _slopes(number: Callable[[Tensor, Tensor], Tensor], l_u: Tensor, l_s: Tensor) -> Tensor:
@@ -214,6 +219,7 @@ def check_03_4(algorithm_1: Function) -> None:
         }
         mistakes = {sentence: slope_of(*weights) for sentence, weights in hints.items()}
         expect(got, slope_of(-1, 0) if negative else slope_of(1, 1), mistakes, tolerance=1e-5)
+    _expect_digits(lambda *batch: algorithm_1(*batch)[0], risks.nnpu)
 
 
 @check("03.5", "absolute_risk")
@@ -243,6 +249,7 @@ def check_03_5(absolute_risk: Function) -> None:
             special | _risk_mistakes(l_u, l_s, beta, torch.abs),
         )
     _expect_of_means(absolute_risk, risks.abspu, torch.abs, "absolute value")
+    _expect_digits(absolute_risk, risks.abspu)
 
 
 @check("03.6", "risk_variance", points=2)
@@ -266,6 +273,8 @@ def check_03_6(risk_variance: Function) -> None:
             "beta is missing: L_S^+ and L_S^- have it in front": u + (push - l_s).var() / n_s,
             "you took the difference of variances: independent terms *add* their variances": u - once,
             "the push is missing: the S part of Eq. 18 is beta (L_S^+ - L_S^-)": u + beta**2 * l_s.var() / n_s,
+            "l_s itself is missing: the S part of Eq. 18 is beta (L_S^+ - L_S^-), and you took L_S^+ alone": u
+            + beta**2 * push.var() / n_s,
             "you took Var(push + l): in Eq. 18 the two have opposite signs": u + beta**2 * (push + l_s).var() / n_s,
             "n_u and n_s are swapped": l_u.var() / n_s + beta**2 * (push - l_s).var() / n_u,
             "that is a standard deviation: the variance is asked for": want.sqrt(),

@@ -52,6 +52,15 @@ def absolute_by_max(l_u, l_s, beta):
     return beta * push(l_s).mean() + torch.maximum(normal, -normal)
 
 
+def naive_push(l):
+    return -torch.log(1 - torch.exp(-l))
+
+
+def algorithm_naively(l_u, l_s, beta):
+    value, objective, clamped = algorithm_by_package(l_u, l_s, beta)
+    return value + beta * (naive_push(l_s) - push(l_s)).mean(), objective, clamped
+
+
 def variance(l_u, l_s, beta, n_u, n_s):
     return l_u.var() / n_u + beta**2 * (bce_sensitive(l_s) - l_s).var() / n_s
 
@@ -121,7 +130,7 @@ WRONG = [
     (check_03_2, lambda u, s, b: -b * push(s).mean() + u.mean() - b * s.mean(), "wrong sign"),
     (check_03_2, nonnegative_by_relu, "no maximum"),
     (check_03_2, absolute_by_max, "absolute value: Eq. 18 has none"),
-    (check_03_2, lambda u, s, b: -b * torch.log(1 - torch.exp(-s)).mean() + u.mean() - b * s.mean(), "torch.expm1"),
+    (check_03_2, lambda u, s, b: b * naive_push(s).mean() + u.mean() - b * s.mean(), "torch.expm1"),
     # 03.3
     (check_03_3, unbiased_in_one_mean, "maximum of Eq. 19 is missing"),
     (check_03_3, lambda u, s, b: F.relu(unbiased_in_one_mean(u, s, b)), "whole risk|maximum of Eq. 19 is missing"),
@@ -131,6 +140,7 @@ WRONG = [
     (check_03_3, lambda u, s, b: b * push(s).mean() + (u.mean() - b * s.mean()).clamp(max=0), "minimum"),
     (check_03_3, lambda u, s, b: b * push(s).mean() + F.relu(u.mean() + b * s.mean()), "look at the sign in Eq. 16"),
     (check_03_3, lambda u, s, b: F.relu(u.mean() - b * s.mean()), "push beta L_S"),
+    (check_03_3, lambda u, s, b: b * naive_push(s).mean() + F.relu(u.mean() - b * s.mean()), "torch.expm1"),
     # 03.4
     (check_03_4, wrong_algorithm(lambda plus, normal: plus - normal), "line 7 leaves it out"),
     (check_03_4, wrong_algorithm(lambda plus, normal: plus), "Eq. 19's own gradient"),
@@ -146,12 +156,14 @@ WRONG = [
         "turned around",
     ),
     (check_03_4, lambda u, s, b: algorithm_by_package(u, s, b)[0], "return three things"),
+    (check_03_4, algorithm_naively, "torch.expm1"),
     # 03.5
     (check_03_5, unbiased_in_one_mean, "absolute value is missing"),
     (check_03_5, nonnegative_by_relu, "with the maximum"),
     (check_03_5, lambda u, s, b: algorithm_by_package(u, s, b)[1], "keeps beta L_S"),
     (check_03_5, lambda u, s, b: (u.mean() - b * s.mean()).abs(), "keeps beta L_S"),
     (check_03_5, lambda u, s, b: b * push(s).mean() + (u - b * s.mean()).abs().mean(), "example by example"),
+    (check_03_5, lambda u, s, b: b * naive_push(s).mean() + (u.mean() - b * s.mean()).abs(), "torch.expm1"),
     # 03.6
     (
         check_03_6,
@@ -161,6 +173,7 @@ WRONG = [
     (check_03_6, lambda u, s, b, n, m: u.var() / n + b * (push(s) - s).var() / m, "beta squared"),
     (check_03_6, lambda u, s, b, n, m: u.var() / n - b**2 * (push(s) - s).var() / m, r"\*add\* their variances"),
     (check_03_6, lambda u, s, b, n, m: u.var() / n + b**2 * s.var() / m, "push is missing"),
+    (check_03_6, lambda u, s, b, n, m: u.var() / n + b**2 * push(s).var() / m, "l_s itself is missing"),
     (check_03_6, lambda u, s, b, n, m: u.var() + b**2 * (push(s) - s).var(), "for one example"),
     (check_03_6, lambda u, s, b, n, m: variance(u, s, b, n, m).sqrt(), "standard deviation"),
     (check_03_6, lambda u, s, b, n, m: variance(u, s, b, m, n), "swapped"),
