@@ -1,5 +1,6 @@
 """The widget of notebook 02: the push -log(1 - exp(-l)) and its slope as the scale of l changes."""
 
+import math
 from typing import Any
 
 import torch
@@ -47,10 +48,11 @@ def push_figure(scale: float, error: float, typical: tuple[float, float], share:
     return figure
 
 
-def widget02_push(typical: tuple[float, float], share: float, scale: float = 784.0, error: float = 0.03) -> Any:
+def widget02_push(typical: tuple[float, float], share: float, scale: float = 784.0, error: float = 10**-1.5) -> Any:
     """Sliders for the scale of l and for the error per pixel over `push_figure`.
 
-    typical, share: see `push_figure`. scale: one of SCALES. error: in [1e-4, 1].
+    typical, share: see `push_figure`. scale: one of SCALES. error: in [1e-4, 1]; the slider stands at the
+    nearest of its values, 20 to each power of ten.
     Returns an ipywidgets VBox. Raises UserError for values out of range.
     """
     import ipywidgets
@@ -63,7 +65,14 @@ def widget02_push(typical: tuple[float, float], share: float, scale: float = 784
         raise UserError(f"the error per pixel must lie in 1e-4..1; got {error:g}")
     options = [(f"{s:g}", s) for s in SCALES]
     scales = ipywidgets.SelectionSlider(options=options, value=scale, description="scale")
-    errors = ipywidgets.FloatLogSlider(value=error, min=-4, max=0, step=0.05, description="error", readout_format=".2g")
+    errors = ipywidgets.FloatLogSlider(
+        value=10 ** (round(20 * math.log10(error)) / 20),  # a value that the slider can hold, so that the title agrees
+        min=-4,
+        max=0,
+        step=0.05,
+        description="error",
+        readout_format=".2g",
+    )
     image = ipywidgets.Image(format="png")
 
     def draw(_: Any = None) -> None:

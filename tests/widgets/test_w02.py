@@ -1,5 +1,6 @@
 """The widget of notebook 02: what its sliders do to the picture, and the slope that it draws."""
 
+import math
 import time
 
 import pytest
@@ -25,6 +26,14 @@ def test_both_sliders_change_the_picture():
         seen.append(image.value)
     assert all(bytes(value).startswith(b"\x89PNG") for value in seen)
     assert len(set(map(bytes, seen))) == len(seen)
+
+
+@pytest.mark.parametrize("given", [{}, {"error": 0.0141}, {"error": 1e-4}, {"error": 1.0}])
+def test_the_error_stands_on_a_value_that_the_slider_can_hold(given):
+    _, errors, _ = parts(widget02_push(TYPICAL, 0.1, **given))
+    steps = (math.log10(errors.value) - errors.min) / errors.step
+    assert steps == pytest.approx(round(steps), abs=1e-9)
+    assert errors.value == pytest.approx(given.get("error", 0.0316), rel=0.06)  # half a step is 6 %
 
 
 def test_a_redraw_is_quick():
