@@ -53,8 +53,8 @@ def use() -> None:
 
 
 def png(figure: Any) -> bytes:
-    """A matplotlib figure as PNG, with the mode it was drawn in at its lower right edge."""
-    figure.text(0.995, 0.005, f"{mode()} mode", ha="right", va="bottom", fontsize=7, color="#555555")
+    """A matplotlib figure as PNG, with its mode below the lower right corner, where it covers nothing."""
+    figure.text(0.995, -0.01, f"{mode()} mode", ha="right", va="top", fontsize=7, color="#555555")
     buffer = BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.08)
     return buffer.getvalue()
