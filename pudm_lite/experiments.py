@@ -15,15 +15,26 @@ import torch
 from torch import Tensor, nn
 
 from . import __version__
-from .datasets import ImageSet, fit, mnist, to_pixels
+from .datasets import to_pixels
 from .diffusion import Process
 from .errors import UserError
 from .files import write_arrays, write_whole
-from .judge import Judge, Verdict, mnist_judge
+from .inception import fid, require_weights
+from .judge import Verdict
+from .materials import Material, material, own_configuration, own_material
 from .metrics import corrected_rate, frechet_distance, frechet_floor, non_sensitive_rate
-from .networks import RECIPES, Recipe, make_network, make_process, save_pipeline
+from .networks import (
+    RECIPES,
+    Recipe,
+    image_shape,
+    make_network,
+    make_process,
+    open_network,
+    recipe_for,
+    save_pipeline,
+)
 from .sampling import SAMPLERS, sample
-from .splits import TABLE_1, Configuration, Split, positive_unlabeled_split
+from .splits import CONFIGURATIONS, Configuration
 from .training import TrainConfig, Trainer, peak_memory_mb
 
 MODES = ("fast", "lab", "full")
@@ -42,7 +53,13 @@ def mode() -> str:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run: a configuration of Table 1, a method and its training, a network, and how its samples are drawn."""
+    """One run: data, a method and its training, a network, and how its samples are drawn and measured.
+
+    configuration: a name of splits.CONFIGURATIONS; or, for images of one's own, any name, with `images`.
+    pretrained: what the training starts from: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`.
+    features: of the Fréchet distance, the judge's or Inception's.
+    images: an .npz file with arrays u, s and test, (N, C, S, S) uint8: images of one's own (`folders.pack`).
+    """
 
     configuration: str = "mnist-even"
     network: str = "lite"
@@ -51,12 +68,16 @@ class Experiment:
     sampler_steps: int = 25
     n_samples: int = 2000
     sample_seed: int = 0
+    pretrained: str = ""
+    features: str = "judge"
+    images: str = ""
 
     def __post_init__(self) -> None:
         for what, value, known in (
-            ("configuration", self.configuration, TABLE_1),
+            ("configuration", self.configuration, [self.configuration] if self.images else CONFIGURATIONS),
             ("network", self.network, RECIPES),
             ("sampler", self.sampler, SAMPLERS),
+            ("features", self.features, FEATURES),
         ):
             if value not in known:
                 raise UserError(f"unknown {what} {value!r}; known: {', '.join(known)}")
@@ -64,6 +85,15 @@ class Experiment:
             raise UserError(f"sampler steps must lie in 1..1000; got {self.sampler_steps}")
         if self.n_samples < 2:
             raise UserError(f"at least 2 samples are needed to measure anything; got {self.n_samples}")
+        if self.train.steps == 0 and not self.pretrained:
+            raise UserError("0 training steps draw from a pre-trained model: name one with --pretrained")
+        if self.images and self.train.method in ("pn", "pnu"):
+            raise UserError(f"{self.train.method} needs the true labels of U, which images of your own do not have")
+
+    @property
+    def method(self) -> str:
+        """The method's name in a row: the training's, or `pretrained` where nothing is trained."""
+        return self.train.method if self.train.steps else "pretrained"
 
     @property
     def name(self) -> str:
@@ -73,26 +103,53 @@ class Experiment:
         """
         plain = asdict(TrainConfig())
         settings = {name: value for name, value in asdict(self.train).items() if value != plain[name]}
+        settings |= {"pretrained": self.pretrained} if self.pretrained else {}
         shaping = json.dumps([self.configuration, self.network, settings], sort_keys=True)
         digest = hashlib.sha256(shaping.encode()).hexdigest()[:8]
-        return f"{self.configuration}_{self.train.method}_seed{self.train.seed}_{digest}"
+        return f"{self.configuration}_{self.method}_seed{self.train.seed}_{digest}"
+
+
+FEATURES = ("judge", "inception")
 
 
 def experiment(
     configuration: str = "mnist-even",
     method: str = "nnpu",
     network: str = "lite",
+    pretrained: str = "",
+    images: str = "",
     **overrides: Any,
 ) -> Experiment:
-    """The experiment with the recipe of its network; any field of TrainConfig can be given as a keyword.
+    """The experiment with the recipe of its network and data; any field of TrainConfig can be given as a keyword.
 
+    method: one of risks.METHODS; or `pretrained`, which trains nothing and draws from the model named so.
+    Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others.
     Raises UserError for unknown names and values out of range.
     """
-    if network not in RECIPES:
-        raise UserError(f"unknown network {network!r}; known: {', '.join(RECIPES)}")
-    recipe = RECIPES[network]
+    bare = Experiment(configuration, network, pretrained=pretrained, images=images)  # checks the names
+    recipe = recipe_of(bare)
+    if method == "pretrained":
+        method, overrides = "unsupervised", {**overrides, "steps": 0}
     train = replace(TrainConfig(**recipe.train), **{"method": method, **overrides})
-    return Experiment(configuration, network, train, recipe.sampler, recipe.sampler_steps, sample_seed=train.seed)
+    digits = images or CONFIGURATIONS[configuration].dataset in ("mnist", "standin")
+    return replace(
+        bare,
+        train=train,
+        sampler=recipe.sampler,
+        sampler_steps=recipe.sampler_steps,
+        sample_seed=train.seed,
+        features="judge" if digits else "inception",
+    )
+
+
+def configuration_of(exp: Experiment) -> Configuration:
+    """Sizes and classes of the experiment's data."""
+    return own_configuration(Path(exp.images)) if exp.images else CONFIGURATIONS[exp.configuration]
+
+
+def recipe_of(exp: Experiment) -> Recipe:
+    """The recipe of the experiment's network for its data."""
+    return recipe_for(exp.network, configuration_of(exp), exp.pretrained)
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
@@ -113,60 +170,59 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     return settings
 
 
-@dataclass(frozen=True)
-class Material:
-    """The images that an experiment works on, of its network's size, and the judge of its data set.
-
-    train, test: (N, C, H, W) uint8; test holds only the normal test images of the split.
-    """
-
-    configuration: Configuration
-    split: Split
-    train: Tensor
-    test: Tensor
-    judge: Judge
-
-
-def material(configuration: str, recipe: Recipe, seed: int) -> Material:
-    """Load, split by seed, and bring to size. Raises UserError where a data set cannot be had."""
-    c = TABLE_1[configuration]
-    if c.dataset != "mnist":
-        raise UserError(
-            f"{c.dataset} is not read by this version; the configurations that run are mnist-even and mnist-odd"
-        )
-    train: ImageSet = mnist(train=True)
-    test: ImageSet = mnist(train=False)
-    split = positive_unlabeled_split(train.labels, test.labels, train.classes, c, seed)
-    size, channels = recipe.image_size, recipe.channels
-    return Material(
-        c,
-        split,
-        fit(train.images, size, channels),
-        fit(test.images[split.test], size, channels),
-        mnist_judge(),
-    )
+def material_of(exp: Experiment) -> Material:
+    """The experiment's images, split by its seed."""
+    if exp.images:
+        return own_material(Path(exp.images))
+    return material(exp.configuration, recipe_of(exp), exp.train.seed)
 
 
 def start_network(exp: Experiment) -> tuple[nn.Module, Process]:
-    """The untrained network, the same for every method of a seed, and its process."""
+    """The network before training, the same for every method of a seed, and its process.
+
+    Raises UserError when a pre-trained network makes images of another size than the experiment's.
+    """
+    recipe = recipe_of(exp)
+    if exp.pretrained:
+        network, process = open_network(exp.pretrained)
+        wanted = (recipe.channels, recipe.image_size, recipe.image_size)
+        if image_shape(network) != wanted:
+            raise UserError(
+                f"{exp.pretrained} makes images of {_shape(image_shape(network))}, and {exp.configuration} is learned "
+                f"at {_shape(wanted)}: choose a model of that size"
+            )
+        return network, process
     with torch.random.fork_rng():
         torch.manual_seed(exp.train.seed)
-        network = make_network(exp.network)
-    return network, make_process(RECIPES[exp.network])
+        network = make_network(exp.network, recipe.channels, recipe.image_size)
+    return network, make_process(recipe)
+
+
+def _shape(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{height} x {width} with {channels} channel{'s' if channels > 1 else ''}"
 
 
 def make_trainer(exp: Experiment, data: Material, folder: Path | None) -> Trainer:
     """A trainer for the experiment, resuming what `folder` holds."""
     network, process = start_network(exp)
     identity = {"configuration": exp.configuration, "network": exp.network}
+    identity |= {"pretrained": exp.pretrained} if exp.pretrained else {}
     return Trainer(network, process, data.train, data.split, exp.train, folder, identity, save_every=30)
 
 
 def draw(
-    network: Callable[..., Any], exp: Experiment, n: int, progress: Callable[[int, int], None] | None = None
+    network: Callable[..., Any],
+    exp: Experiment,
+    n: int,
+    progress: Callable[[int, int], None] | None = None,
+    process: Process | None = None,
 ) -> Tensor:
-    """n sample images of the experiment's sampler and seed, (n, C, H, W) uint8."""
-    recipe = RECIPES[exp.network]
+    """n sample images of the experiment's sampler and seed, (n, C, H, W) uint8.
+
+    process: the network's, where it is not its recipe's (a pre-trained network brings its own).
+    """
+    recipe = recipe_of(exp)
 
     def output(x: Tensor, t: Tensor) -> Tensor:
         return network(x, t).sample
@@ -175,7 +231,7 @@ def draw(
     parts: list[Tensor] = []
     for part in sample(
         output,
-        make_process(recipe),
+        process or make_process(recipe),
         (recipe.channels, recipe.image_size, recipe.image_size),
         n,
         exp.sampler,
@@ -190,8 +246,13 @@ def draw(
 
 
 def measure(verdict: Verdict, data: Material) -> dict[str, Any]:
-    """The measures of a row, from what the judge says of the samples."""
+    """The measures of a row, from what the judge says of the samples; the Fréchet distance is on the judge's features.
+
+    Raises UserError where the data have no judge.
+    """
     judge, normal = data.judge, data.configuration.normal
+    if judge is None:
+        raise UserError("without normal test images there is no judge: name some with --normal-test")
     rate = non_sensitive_rate(judge.is_normal(verdict, normal).numpy())
     real = judge.look(data.test).features.numpy()
     kept, caught = judge.errors(normal)
@@ -207,6 +268,23 @@ def measure(verdict: Verdict, data: Material) -> dict[str, Any]:
         "frechet_floor": round(frechet_floor(real, rate.n), 5),
         "frechet_features": f"judge-{judge.name}-{real.shape[1]}",
     }
+
+
+def measures(samples: Tensor, exp: Experiment, data: Material) -> tuple[dict[str, Any], Tensor]:
+    """The measures of a row, and which samples the judge calls sensitive, (n,) bool.
+
+    Of images that have no judge nothing is measured but, with Inception's features, FID; none of them counts as
+    sensitive then.
+    """
+    row: dict[str, Any] = {"n_samples": len(samples)}
+    sensitive = torch.zeros(len(samples), dtype=torch.bool)
+    if data.judge is not None:
+        verdict = data.judge.look(samples)
+        sensitive = ~data.judge.is_normal(verdict, data.configuration.normal)
+        row = measure(verdict, data)
+    if exp.features == "inception" and len(data.test) > 1:
+        row |= fid(samples, data.test)
+    return row, sensitive
 
 
 def machine() -> dict[str, Any]:
@@ -239,33 +317,39 @@ Report = Callable[[str, Any], None]
 def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None) -> dict[str, Any]:
     """Train (or go on training), sample, judge. Returns the row; `folder` keeps checkpoint, pipeline and samples.
 
+    Under `accelerate launch` every process trains; the main one alone samples and writes, the others return {}.
     Raises UserError where the user can help.
     """
-    data = material(exp.configuration, RECIPES[exp.network], exp.train.seed)
+    if exp.features == "inception":
+        require_weights()  # before hours of training, not after
+    data = material_of(exp)
     trainer = make_trainer(exp, data, folder)
+    process, main = trainer.process, trainer.accelerator.is_main_process
     strips = {max(1, round(exp.train.steps * share)) for share in (0.1, 0.25, 0.5, 0.75)}
     for record in trainer:
         report("step", record)
-        if record.step in strips:
+        if main and record.step in strips:
             path = folder / f"strip_{record.step:06d}.png"
-            write_strip(draw(trainer.ema, exp, 10), path)
+            write_strip(draw(trainer.ema, exp, 10, process=process), path)
             report("strip", path)
+    if not main:
+        return {}
     network = trainer.ema
-    save_pipeline(network, RECIPES[exp.network], folder / "pipeline")
+    save_pipeline(network, process, folder / "pipeline")
     started = time.monotonic()
-    samples = draw(network, exp, exp.n_samples, lambda done, of: report("sample", (done, of)))
+    samples = draw(network, exp, exp.n_samples, lambda done, of: report("sample", (done, of)), process)
     sample_seconds = time.monotonic() - started
-    verdict = data.judge.look(samples)
-    sensitive = ~data.judge.is_normal(verdict, data.configuration.normal)
+    measured, sensitive = measures(samples, exp, data)
     write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
-    c = exp.train
+    c, recipe = exp.train, recipe_of(exp)
     return {
         "run": exp.name,
         "experiment": exp.configuration,
-        "method": c.method,
+        "method": exp.method,
+        "pretrained": exp.pretrained,
         "beta": c.beta,
-        "realised_share": round(data.split.realised_share, 5),
+        "realised_share": None if exp.images else round(data.split.realised_share, 5),
         "labelled": len(trainer.split.s),
         "ell_scale": c.ell_scale,
         "network": exp.network,
@@ -277,14 +361,14 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "images_seen": c.steps * c.batch_size,
         "stream": c.stream,
         "timesteps": c.timesteps,
-        "schedule": RECIPES[exp.network].schedule,
-        "prediction": RECIPES[exp.network].prediction,
+        "schedule": "its own" if exp.pretrained else recipe.schedule,
+        "prediction": process.prediction,
         "optimiser": c.optimiser,
         "sampler": exp.sampler,
         "sampler_steps": exp.sampler_steps,
         "sample_seed": exp.sample_seed,
-        **measure(verdict, data),
-        "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / c.steps, 4),
+        **measured,
+        "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / max(1, c.steps), 4),
         "train_seconds": round(trainer.seconds, 1),
         "sample_seconds": round(sample_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb()),

@@ -45,6 +45,24 @@ def write_arrays(path: Path, **arrays: Any) -> None:
     write_whole(path, save)
 
 
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays in an .npz file, read from their headers. Raises UserError for any other file."""
+    import zipfile
+
+    from numpy.lib import format as npy
+
+    try:
+        shapes = {}
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    npy.read_magic(file)
+                    shapes[name.removesuffix(".npy")] = npy.read_array_header_1_0(file)[0]
+        return shapes
+    except (OSError, ValueError, zipfile.BadZipFile):
+        raise UserError(f"{path} is not an .npz file of arrays: run the command that wrote it again") from None
+
+
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Put rows, one JSON line each, into `path`; a row that is there already is not written twice."""
     kept = read_rows(path) if path.exists() else []

@@ -18,7 +18,6 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
         help="assumed sensitive share of the unlabeled data, inside (0, 1)",
     )
     p.add_argument("--seed", type=int, default=0, help="seed of split, initialisation, draws and samples")
-    p.add_argument("--network", default="lite", help="lite (CPU) or paper (GPU)")
     length = p.add_mutually_exclusive_group()
     length.add_argument(
         "--minutes",
@@ -27,13 +26,31 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
         help="training time in minutes, turned into steps by timing a few (default: the network's steps)",
     )
     length.add_argument("--steps", type=int, default=None, help="training steps (default: the network's)")
-    p.add_argument("--n-samples", type=int, default=2000, help="images to draw from each model and judge")
+    add_shared_options(p, out, n_samples=2000)
+
+
+def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | str) -> None:
+    """What `sweep` shares with them: all but what it takes several of, and the length of the training."""
+    p.add_argument("--network", default="lite", help="lite (CPU) or paper (GPU)")
+    p.add_argument(
+        "--n-samples",
+        type=number_of_samples,
+        default=n_samples,
+        metavar="N",
+        help="images to draw from each model and judge; `test`: as many as there are test images, as in the paper",
+    )
     p.add_argument("--sampler", default=None, help="ddpm, ddim or dpmpp, a few-step solver (default: the network's)")
     p.add_argument(
         "--sampler-steps",
         type=int,
         default=None,
         help="network evaluations per image, 1 to 1000 (default: the network's)",
+    )
+    p.add_argument(
+        "--features",
+        choices=("judge", "inception"),
+        default=None,
+        help="features of the Fréchet distance; inception gives FID (default: inception for CIFAR10, STL10, CelebA)",
     )
     p.add_argument(
         "--set",
@@ -50,29 +67,35 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
     )
 
 
-def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str]) -> list:
+def number_of_samples(text: str) -> int:
+    """A number, or 0 for `test`: as many as test images."""
+    return 0 if text == "test" else int(text)
+
+
+def experiments_of(
+    o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "", images: str = ""
+) -> list:
+    """The experiments that the options name, one a method. Raises UserError before any work for what cannot be."""
     from dataclasses import replace
 
-    from ..experiments import experiment, parse_settings
+    from ..experiments import configuration_of, experiment, parse_settings
     from ..parallel import steps_for
 
     if o.minutes is not None and o.minutes <= 0:
         raise UserError(f"--minutes must be larger than 0; got {o.minutes:g}")
     writable(o.out)
 
-    sampling = {
-        name: value
-        for name, value in (("n_samples", o.n_samples), ("sampler", o.sampler), ("sampler_steps", o.sampler_steps))
-        if value is not None
-    }
+    sampling = {name: getattr(o, name) for name in ("n_samples", "sampler", "sampler_steps", "features")}
+    sampling = {name: value for name, value in sampling.items() if value is not None}
     settings = parse_settings(o.set)
 
     def build(**length: int) -> list:
         training = {"beta": o.beta, "seed": o.seed, **length, **settings}
-        return [
-            replace(experiment(configuration, method, o.network, **training), **sampling)
-            for method in dict.fromkeys(methods)
-        ]
+        built = []
+        for method in dict.fromkeys(methods):
+            exp = experiment(configuration, method, o.network, pretrained, images, **training)
+            built.append(replace(exp, **{**sampling, "n_samples": o.n_samples or configuration_of(exp).test}))
+        return built
 
     if o.steps is not None:
         return build(steps=o.steps)
@@ -102,8 +125,15 @@ def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
 
 
 def _sentence(row: dict) -> str:
-    return (
-        f"{row['experiment']}, {row['method']}: non-sensitive rate {row['non_sensitive_rate']:.3f} "
-        f"[{row['rate_low']:.3f}, {row['rate_high']:.3f}], Fréchet distance {row['frechet_distance']:.2f} "
-        f"({row['frechet_features']}; floor {row['frechet_floor']:.2f}), n = {row['n_samples']}"
-    )
+    what = f"{row['experiment']}, {row['method']}: "
+    if "non_sensitive_rate" in row:
+        what += (
+            f"non-sensitive rate {row['non_sensitive_rate']:.3f} [{row['rate_low']:.3f}, {row['rate_high']:.3f}] "
+            f"by a judge of {row['judge_accuracy']:.1%} accuracy, "
+        )
+    if "frechet_distance" in row:
+        what += (
+            f"Fréchet distance {row['frechet_distance']:.2f} ({row['frechet_features']}; "
+            f"floor {row['frechet_floor']:.2f}), "
+        )
+    return what + f"n = {row['n_samples']}"

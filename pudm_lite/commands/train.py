@@ -1,7 +1,9 @@
 """`pudm train`."""
 
 import argparse
+from pathlib import Path
 
+from ..errors import UserError
 from .options import METHOD_NAMES, add_options, experiments_of, run_and_print
 
 HELP = "Train one model, sample and judge it; one JSON line goes to OUT/rows.jsonl."
@@ -11,9 +13,48 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experiment", default="mnist-even", help="a configuration of the paper's Table 1: dataset-normal"
     )
-    parser.add_argument("--method", default="nnpu", metavar="METHOD", help=f"one of {METHOD_NAMES}")
+    parser.add_argument(
+        "--method",
+        default="nnpu",
+        metavar="METHOD",
+        help=f"one of {METHOD_NAMES}; or pretrained, which draws from --pretrained as it is",
+    )
+    parser.add_argument(
+        "--pretrained",
+        default="",
+        metavar="MODEL",
+        help="what to fine-tune: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`",
+    )
+    own = parser.add_argument_group("your own images, in place of --experiment")
+    own.add_argument(
+        "--unlabeled", type=Path, default=None, metavar="DIR", help="folder of images, sensitive ones among them"
+    )
+    own.add_argument("--sensitive", type=Path, default=None, metavar="DIR", help="folder of sensitive images")
+    own.add_argument(
+        "--normal-test",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of normal images that are not in --unlabeled: they train a judge, and samples are measured",
+    )
+    own.add_argument(
+        "--image-size", type=int, default=None, metavar="N", help="pixels a side (default: the files' own)"
+    )
+    own.add_argument("--strict", action="store_true", help="stop at a file that is no image, rather than leave it out")
     add_options(parser, "outputs/train")
 
 
 def run(options: argparse.Namespace) -> None:
-    run_and_print(options, experiments_of(options, options.experiment, [options.method]))
+    configuration, images = options.experiment, ""
+    if options.unlabeled or options.sensitive:
+        from ..own_images import prepare
+        from .options import writable
+
+        if not (options.unlabeled and options.sensitive):
+            raise UserError("images of your own need both --unlabeled DIR and --sensitive DIR")
+        writable(options.out)
+        path = prepare(
+            options.unlabeled, options.sensitive, options.normal_test, options.image_size, options.strict, options.out
+        )
+        configuration, images = path.stem, str(path)
+    run_and_print(options, experiments_of(options, configuration, [options.method], options.pretrained, images))
