@@ -58,7 +58,7 @@ def real_features(images: Tensor, progress: Progress = lambda done, of: None) ->
     try:
         with np.load(path) as arrays:
             return arrays["features"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # not there, or not readable: made anew
     features = inception_features(images, progress=progress).numpy()
     with contextlib.suppress(UserError):  # samples that are ready to be measured must not be lost for a full cache

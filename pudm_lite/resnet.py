@@ -33,7 +33,7 @@ class ResNet34(nn.Module):
         """
         from torchvision.models import ResNet34_Weights
 
-        RESNET34.require("a judge that starts from ImageNet")
+        RESNET34.require("a judge that starts from ImageNet", otherwise=", or train it --from-scratch")
         weights = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
         self.body.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
 

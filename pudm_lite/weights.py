@@ -23,9 +23,9 @@ class Published:
         """Where its own library looks for it: $TORCH_HOME/hub/checkpoints."""
         return Path(torch.hub.get_dir()) / "checkpoints" / self.file
 
-    def require(self, why: str) -> None:
-        """Raises UserError, which begins with `why`, when the file is missing or not the published one."""
-        again = f"`pudm data download {self.short}`"
+    def require(self, why: str, otherwise: str = "") -> None:
+        """Raises UserError, from `why` to `otherwise`, when the file is missing or not the published one."""
+        again = f"`pudm data download {self.short}`{otherwise}"
         if not self.path.is_file():
             raise UserError(
                 f"{why} needs {self.what} {self.file} ({self.megabytes} MB) in {self.path.parent}: get it with {again}"

@@ -2,40 +2,170 @@
 
 import sys
 
+import numpy as np
 import pytest
+import scipy
 import torch
+from PIL import Image
 
-from pudm_lite import inception
+from pudm_lite import inception, weights
 from pudm_lite.errors import UserError
+from pudm_lite.metrics import frechet_distance, frechet_floor
 
 
-def test_missing_weights_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(UserError, match=r"FID needs the Inception weights pt_inception-2015-12-05-6726825d\.pth"):
-        inception.inception_features(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("PUDM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory):
+    """A file of pytorch-fid's layout: its architecture, built by itself, with the weights that it starts from."""
+    from pytorch_fid import inception as theirs
+
+    captured = {}
+
+    def keep(*_args, **_kwargs):
+        captured["weights"] = sys._getframe(1).f_locals["inception"].state_dict()
+        return captured["weights"]
+
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        torch.manual_seed(0)
+        patch.setattr(theirs, "load_state_dict_from_url", keep)
+        theirs.fid_inception_v3()
+    torch.save(captured["weights"], path)
+    return path
+
+
+@pytest.fixture
+def published(monkeypatch, random_weights):
+    """Random weights under the name and in the place of the published ones."""
+    monkeypatch.setattr(weights, "sha256_fits_name", lambda path: True)
+    path = weights.INCEPTION.path
+    path.parent.mkdir(parents=True)
+    path.symlink_to(random_weights)
+
+
+@pytest.fixture
+def by_pixels(monkeypatch):
+    """In place of the network: 4 features of an image, its pixels; counts the images looked at."""
+    looked = []
+
+    def features(images, batch_size=50, progress=lambda done, of: None):
+        looked.append(len(images))
+        progress(len(images), len(images))
+        return images.flatten(1)[:, :4].float()
+
+    monkeypatch.setattr(inception, "inception_features", features)
+    return looked
+
+
+def pictures(n: int, seed: int, channels: int = 3, size: int = 28) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n, channels, size, size), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("content", [None, b"<html>over quota</html>"])
+def test_missing_and_wrong_weights_are_named(content):
+    if content:
+        weights.INCEPTION.path.parent.mkdir(parents=True)
+        weights.INCEPTION.path.write_bytes(content)
+    for ask in (inception.require_weights, lambda: inception.inception_features(pictures(2, 0))):
+        with pytest.raises(
+            UserError, match=r"^FID needs .*pt_inception-2015-12-05-6726825d\.pth.*download inception`$"
+        ):
+            ask()
 
 
 @pytest.mark.slow
-def test_features_through_pytorch_fid(monkeypatch, tmp_path):
-    """Random weights in the file that pytorch-fid reads: 2,048 features an image, and FID of a set with itself is 0."""
-    from pytorch_fid import inception as theirs
+def test_features_and_distance_are_pytorch_fids(published, tmp_path):
+    """Against its own statistics of the same images, written as PNG files and read by its own loader.
 
-    torch.manual_seed(0)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    captured = {}
-    with monkeypatch.context() as inner:  # let pytorch-fid build its architecture, and keep the random weights
+    Four images against three: only the 7 directions that they span matter, and there its matrix root is quick.
+    """
+    from pytorch_fid.fid_score import calculate_activation_statistics, calculate_frechet_distance
+    from pytorch_fid.inception import InceptionV3
 
-        def random_weights(*_args, **_kwargs):
-            frame = sys._getframe(1)
-            captured["weights"] = frame.f_locals["inception"].state_dict()
-            return captured["weights"]
+    sets = pictures(4, 0), pictures(3, 1) // 2
+    network, theirs = InceptionV3([3]), []
+    for k, images in enumerate(sets):
+        paths = [tmp_path / f"{k}_{i}.png" for i in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+        theirs.append(calculate_activation_statistics(paths, network, batch_size=3, num_workers=0))
+    x, y = (inception.inception_features(images, batch_size=2).numpy() for images in sets)
+    assert x.shape == (4, 2048)
+    for ours, (mean, covariance) in zip((x, y), theirs, strict=True):
+        np.testing.assert_allclose(ours.mean(0), mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(np.cov(ours.T.astype(float)), covariance, rtol=1e-3, atol=1e-9)
+    if int(scipy.__version__.split(".")[1]) < 18:  # later ones lack an argument that pytorch-fid 0.3.0 passes
+        span = np.linalg.qr(np.concatenate([x, y]).astype(float).T)[0]
+        reduced = [part for mean, covariance in theirs for part in (mean @ span, span.T @ covariance @ span)]
+        assert frechet_distance(x, y) == pytest.approx(calculate_frechet_distance(*reduced), rel=1e-3)
 
-        inner.setattr(theirs, "load_state_dict_from_url", random_weights)
-        theirs.fid_inception_v3()
-    inception.weights_file().parent.mkdir(parents=True)
-    torch.save(captured["weights"], inception.weights_file())
-    images = torch.randint(0, 256, (6, 1, 28, 28), dtype=torch.uint8)
-    assert inception.inception_features(images, batch_size=4).shape == (6, 2048)
-    row = inception.fid(images, images)
+
+@pytest.mark.slow
+def test_grey_images_are_repeated(published):
+    grey = pictures(2, 0, channels=1)
+    done = []
+    features = inception.inception_features(grey, batch_size=1, progress=lambda at, of: done.append((at, of)))
+    torch.testing.assert_close(features, inception.inception_features(grey.expand(-1, 3, -1, -1)))
+    assert done == [(1, 2), (2, 2)]
+
+
+def test_fid_is_the_distance_of_the_features(by_pixels):
+    samples, real = pictures(30, 0), pictures(50, 1)
+    x, y = (images.flatten(1)[:, :4].numpy() for images in (samples, real))
+    row = inception.fid(samples, real)
     assert row["frechet_features"] == "inception-2048"
-    assert row["frechet_distance"] == pytest.approx(0, abs=1e-3)
+    assert row["frechet_distance"] == pytest.approx(frechet_distance(x, y), abs=1e-5)
+    assert row["frechet_floor"] == pytest.approx(frechet_floor(y, 30), abs=1e-5)
+
+
+def test_features_of_a_real_set_are_made_once(by_pixels):
+    real = pictures(20, 0)
+    first = inception.real_features(real)
+    again = inception.real_features(real.clone())
+    assert by_pixels == [20]
+    assert np.array_equal(first, again)
+    assert inception.fid(pictures(7, 1), real) != inception.fid(pictures(9, 1), real)  # any n of samples
+    assert by_pixels == [20, 7, 9]
+
+
+def test_another_set_has_its_own(by_pixels):
+    """One pixel, the order of the images, or the shape makes another set."""
+    real = pictures(20, 0)
+    other = real.clone()
+    other[3, 1, 4, 5] ^= 1
+    for images in (real, other, real.flip(0), real.reshape(20, 3, 14, 56)):
+        inception.real_features(images)
+    assert by_pixels == [20] * 4
+
+
+def test_a_view_is_known_by_its_content(by_pixels):
+    both = pictures(40, 0)
+    inception.real_features(both[::2])
+    inception.real_features(both[::2].clone())
+    assert by_pixels == [20]
+
+
+def test_a_damaged_cache_is_made_anew(by_pixels):
+    real = pictures(20, 0)
+    first = inception.real_features(real)
+    (path,) = (inception.cache_folder() / "statistics").iterdir()
+    whole = path.read_bytes()
+    for content in (b"", whole[:100], b"<html>", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        assert np.array_equal(inception.real_features(real), first)
+    assert by_pixels == [20] * 5
+    assert path.read_bytes() == whole
+
+
+def test_a_full_cache_loses_no_result(by_pixels, monkeypatch):
+    def full(path, **arrays):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(inception, "write_arrays", full)
+    assert inception.fid(pictures(7, 1), pictures(9, 0))["frechet_distance"] > 0

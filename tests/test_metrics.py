@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy
 from scipy import stats
 from scipy.linalg import sqrtm
 from sklearn.metrics import confusion_matrix
@@ -14,6 +15,7 @@ from pudm_lite.metrics import (
     frechet_distance,
     frechet_floor,
     non_sensitive_rate,
+    not_different,
     two_rates_p_value,
     welch_t_test,
 )
@@ -154,6 +156,16 @@ def test_with_fewer_rows_than_features_it_is_the_definition_still(n, m):
     assert frechet_distance(x @ plane, y @ plane) == pytest.approx(formula(x, y), rel=1e-6)
 
 
+@pytest.mark.skipif(int(scipy.__version__.split(".")[1]) >= 18, reason="pytorch-fid 0.3.0 needs an older scipy")
+@pytest.mark.parametrize(("n", "m", "d"), [(60, 90, 12), (200, 40, 30)])
+def test_it_is_pytorch_fids(n, m, d):
+    from pytorch_fid.fid_score import calculate_frechet_distance
+
+    x, y = gaussian(0, n, d) @ gaussian(1, d, d), 3 * gaussian(2, m, d) + 1
+    theirs = calculate_frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
+    assert frechet_distance(x, y) == pytest.approx(theirs, rel=1e-8)
+
+
 @pytest.mark.parametrize(("n", "m", "d"), [(30, 50, 5), (4, 50, 9), (4, 6, 9)])
 def test_it_is_symmetric_and_blind_to_rotation(n, m, d):
     x, y = gaussian(0, n, d), 2 * gaussian(1, m, d) + 1
@@ -229,3 +241,50 @@ def test_p_value_of_two_rates_is_fishers(ka, na, kb, nb):
     expected = sum(p for p in tables if p <= probability(ka) * (1 + 1e-9))
     a, b = Rate(ka / na, 0, 1, na), Rate(kb / nb, 0, 1, nb)
     assert two_rates_p_value(a, b) == pytest.approx(expected)
+
+
+# The best and what is not different from it
+
+
+def runs(mean: float, spread: float, n: int = 5) -> np.ndarray:
+    """n runs with exactly this mean and standard deviation."""
+    return mean + spread * stats.zscore(np.arange(float(n)) ** 2, ddof=1)
+
+
+def test_not_different_is_what_scipys_test_does_not_reject():
+    groups = {"a": runs(0.90, 0.01), "b": runs(0.978, 0.02), "c": runs(0.96, 0.03), "d": runs(0.95, 0.002, 3)}
+    p = {name: stats.ttest_ind(groups[name], groups["b"], equal_var=False).pvalue for name in groups}
+    assert p["a"] < 0.05 < p["c"]
+    assert p["d"] < 0.05
+    assert not_different(groups, "max") == {"b", "c"}
+    assert not_different(groups, "max", level=p["d"] * 0.99) == {"b", "c", "d"}
+    assert not_different(groups, "max", level=p["c"] * 1.01) == {"b"}
+
+
+def test_the_best_is_the_highest_or_the_lowest():
+    groups = {"a": runs(3.0, 0.1), "b": runs(2.0, 0.1), "c": runs(2.01, 0.1)}
+    assert not_different(groups, "max") == {"a"}
+    assert not_different(groups, "min") == {"b", "c"}
+
+
+def test_one_run_is_never_tested():
+    one, five = np.array([0.9]), runs(0.9001, 0.1)
+    assert not_different({"one": one, "five": five}, "max") == {"five"}
+    assert not_different({"one": one, "five": five - 1}, "max") == {"one"}
+    assert not_different({"one": one, "other": np.array([0.89])}, "max") == {"one"}
+    assert not_different({"one": one, "same": one.copy()}, "max") == {"one", "same"}
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss")
+def test_groups_without_spread():
+    still = np.array([0.5, 0.5, 0.5])
+    assert not_different({"a": still, "b": still.copy()}, "max") == {"a", "b"}
+    assert not_different({"a": still, "b": still - 0.1}, "max") == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "best"), [({}, "max"), ({"a": np.array([])}, "max"), ({"a": np.array([1.0])}, "largest")]
+)
+def test_what_cannot_be_compared_is_refused(groups, best):
+    with pytest.raises(ValueError, match="groups with at least one run each"):
+        not_different(groups, best)

@@ -78,7 +78,9 @@ def _training(o: argparse.Namespace) -> Iterator[tuple]:
     if o.dataset == "folders":
         from ..folders import read_folder
 
-        normal, _ = read_folder(o.normal, 64, 3, strict=False)
-        sensitive, _ = read_folder(o.sensitive, 64, 3, strict=False)
+        normal, skipped = read_folder(o.normal, 128, 3)
+        sensitive, others = read_folder(o.sensitive, 128, 3)
+        for path in skipped + others:
+            print(f"skipped {path}: it does not open as an image")
         return train_two_class(normal, sensitive, from_scratch=o.from_scratch, **length)
     return train_resnet_judge(o.dataset, from_scratch=o.from_scratch, **length)
