@@ -7,9 +7,9 @@
 # ---
 
 # %% [markdown]
-# # 01 · Diffusion models from the ground up
+# # 01 · What a diffusion model learns
 #
-# The paper changes *what a diffusion model is trained on*. Before that can make sense, the model itself has to: how an image is destroyed on purpose (Eqs. 4-6 of Takahashi et al.), which number says how well a network undoes it (Eq. 8), and how pictures come out of noise in the end.
+# The paper of this course, Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025), changes *what a diffusion model is trained on*. Before that can make sense, the model itself has to: how an image is destroyed on purpose (Eqs. 4-6), which number says how well a network undoes it (Eq. 8), and how pictures come out of noise in the end. Equation numbers are the paper's, here and in the notebooks to come.
 #
 # **After this notebook you can**
 #
@@ -18,7 +18,7 @@
 # - train a small diffusion model, and say what its moving average is for;
 # - draw samples with DDPM, DDIM and a few-step solver, from the same seeds, and say what steps buy.
 #
-# **What it costs**: a few minutes on two CPU cores in `lab` mode; no GPU, no account, no network. Free Colab T4: not run here. In `fast` mode, which the tests use, everything is tiny; `full` trains the `lite` network for its whole recipe.
+# **What it costs**: a few minutes on two CPU cores in `lab` mode; no GPU, no account, no network. Free Colab T4: not run here. In `fast` mode, which the tests use, everything is tiny; `full` trains the network for its whole recipe. (The network is called `lite`: a small U-Net that a CPU can train. Section 2 meets a *noise schedule* of the same name, the one that this network is trained with.)
 #
 # You need: what a Gaussian is, and PyTorch tensors. Section 2 of the paper is the text beside this notebook.
 
@@ -54,6 +54,8 @@ print(f"mode: {MODE}; training for {TRAIN_STEPS} steps, {N_SAMPLES} samples a se
 # **The question**: how do you turn a picture into pure noise so gently that each small step can be undone?
 #
 # Pictures live in *model space*: black is $-1$, white is $+1$. Our data are MNIST digits: the unlabeled set $\mathcal U$ of the course holds even digits, with one odd digit hidden among every eleven (why, is the subject of notebooks 02 to 05; here it is simply what the model learns). The small labelled set $\mathcal S$ of odd digits comes in notebook 02. Time runs over $T = 1000$ steps. Here are three digits on the way. From left to right more of the picture is replaced by Gaussian noise, until nothing is left.
+#
+# Two names in the cell come a little before their explanation. `alpha_bar` is a list of $T$ numbers, one for each step, falling from almost 1 to almost 0: how much of the picture is left. `q_sample` makes the noisy picture $\mathbf x_t$ from it; you will write it yourself in Exercise 01.1.
 
 # %% tags=["expected"]
 data = material("mnist-even", RECIPES["lite"], seed=0)
@@ -83,7 +85,7 @@ style.show(figure, alt="Three digits, each at eight steps t from 0 to 999: clean
 #
 # $$q(\mathbf x_t \mid \mathbf x_{t-1}) = \mathcal N(\mathbf x_t;\ \sqrt{\alpha_t}\,\mathbf x_{t-1},\ (1-\alpha_t)\,\mathbf I).$$
 #
-# Why shrink? Because then a pixel of variance 1 keeps variance $\alpha_t \cdot 1 + (1-\alpha_t) = 1$: nothing explodes, however many steps you take.
+# Read: given $\mathbf x_{t-1}$, the next picture is drawn from a Gaussian with this mean and this variance, each pixel on its own (that is what the identity matrix $\mathbf I$ says). $\alpha_t$ is a number between 0 and 1, chosen beforehand, close to 1 for a small step. Why shrink? Because then a pixel of variance 1 keeps variance $\alpha_t \cdot 1 + (1-\alpha_t) = 1$: nothing explodes, however many steps you take.
 
 # %%
 def one_step(x: Tensor, alpha_t: Tensor, noise: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ assert torch.allclose(alpha.cumprod(0), alpha_bar)
 assert ((alpha > 0) & (alpha < 1)).all()
 
 # %% [markdown]
-# Taking a thousand steps to make one training image would be slow. Eqs. 5 and 6 jump: with $\bar\alpha_t = \prod_{t' \le t} \alpha_{t'}$,
+# Taking a thousand steps to make one training image would be slow. Eqs. 5 and 6 jump: with $\bar\alpha_t = \prod_{t' \le t} \alpha_{t'}$ (`alpha_bar[t]` in the code) and $\epsilon$ a picture of standard Gaussian noise,
 #
 # $$q(\mathbf x_t \mid \mathbf x_0) = \mathcal N(\mathbf x_t;\ \sqrt{\bar\alpha_t}\,\mathbf x_0,\ (1-\bar\alpha_t)\,\mathbf I), \qquad \mathbf x_t = \sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon .$$
 #
@@ -189,7 +191,7 @@ check_01_1(forward)
 #
 # $$\text{log-SNR}(t) = \log\frac{\bar\alpha_t}{1-\bar\alpha_t}.$$
 #
-# At log-SNR 0 there is as much noise as signal. Three schedules are in use here: `linear` (Ho et al. 2020), `cosine` (Nichol and Dhariwal 2021) and this package's `lite`.
+# At log-SNR 0 there is as much noise as signal. Three schedules are in use here: `linear` (Ho et al. 2020), `cosine` (Nichol and Dhariwal 2021) and `lite`, made for this package's network of that name.
 
 # %% tags=["expected"]
 schedules = {name: noise_schedule(name) for name in ("cosine", "linear", "lite")}
@@ -208,7 +210,7 @@ for name, values in schedules.items():
     )
 
 # %% [markdown]
-# **Reading it.** All three end in (almost) pure noise. They differ in where they spend their steps. `cosine` has exactly half of them above log-SNR 0, where the digit is plain to see. `linear` rushes through these. `lite` never shows a clean digit at all: look at its first value. Its steps lie where a digit's class is still open, because a short training has none to waste, and its sampler steps from the least noisy step straight to the predicted picture.
+# **Reading it.** All three end in (almost) pure noise. They differ in where they spend their steps. `cosine` has exactly half of them above log-SNR 0, where the digit is plain to see. `linear` rushes through these. `lite` never shows a clean digit at all: look at its first value. Its steps lie where a digit's class is still open, because a short training has none to waste, and when such a model draws (Section 6), it goes from the least noisy step straight to the predicted picture.
 #
 # Move $t$ yourself. (In print, and where widgets do not run, the fixed picture below shows one position.)
 
@@ -231,12 +233,16 @@ widget01_noise(digits[:1], one_eps, schedules)
 #
 # $$\ell(\mathbf x_0;\theta) = \mathbb E_{u(t),\,p(\epsilon)}\Big[\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2\Big].$$
 #
+# Piece by piece: $\epsilon_\theta$ is the network, a function of the noisy picture and of $t$, whose weights are $\theta$; inside the brackets stands Eq. 6, the noisy picture itself. $u(t)$ draws the step $t$, every step equally often, and $p(\epsilon)$ draws standard Gaussian noise; $\mathbb E$ is the average over both. So $\ell(\mathbf x_0;\theta)$ belongs to *one picture* $\mathbf x_0$: how wrong the network is about noise put on that picture, averaged over all noise levels and all noise.
+#
 # Two things about it are easy to miss, and both matter later:
 #
 # - $\|\cdot\|^2$ is a **sum** over pixels, 784 of them here. Most code averages instead. We keep one explicit number: `scale` times the *mean*; with `scale` = $C \cdot H \cdot W$ it is Eq. 8 exactly.
-# - It is **one number for each image**. The mean over the batch comes later, when a risk is made of these numbers; the paper's risks (Eqs. 12 to 19) treat images of $\mathcal U$ and of $\mathcal S$ differently, so nothing may be averaged before.
+# - It is **one number for each image**. The mean over the batch comes later, when a *risk* is made of these numbers: the one number that training makes small. The paper's risks (Eqs. 12 to 19, notebooks 02 and 03) treat images of $\mathcal U$ and of $\mathcal S$ differently, so nothing may be averaged before.
 #
 # ### Exercise 01.2: the noise error of each image
+#
+# Write `error_per_example(eps, eps_hat, scale)` for one draw of $(t, \epsilon)$ per image: from the noise $\epsilon$ and the network's guess $\hat\epsilon$ of it, return for each image `scale` times the mean over its pixels of $(\epsilon - \hat\epsilon)^2$.
 #
 # <details><summary>Hint</summary>
 #
@@ -265,7 +271,7 @@ check_01_2(error_per_example)
 #
 # ### Exercise 01.3: from v to the noise
 #
-# Two equations, two unknowns: Eq. 6, $\mathbf x_t = \sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, and the definition of $\mathbf v$. Solve them for $\epsilon$.
+# Two equations, two unknowns: Eq. 6, $\mathbf x_t = \sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, and the definition of $\mathbf v$. Solve them for $\epsilon$, and write `eps_from_v(v, x_t, t, alpha_bar)` that returns it. As in 01.1 every image has its own $t$.
 #
 # <details><summary>Hint</summary>
 #
@@ -298,7 +304,7 @@ assert (noise_error(eps, eps, 784) == 0).all()  # a perfect guess has no error
 # %% [markdown]
 # ### What does l(x) look like over t?
 #
-# Before any network, two guessers whose error we can work out on paper. They tell us what a number like "$\ell = 40$" means.
+# Before any network, two guessers whose error we can work out on paper. They tell us what a number like "$\ell = 40$" means. (`ell` in the cell is the package's Eq. 8 at given draws of $t$ and $\epsilon$: noise the images, ask for the guess, return your `error_per_example`. `Process(lite, "epsilon")` tells it the schedule, and that the answer is $\hat\epsilon$ itself and not $\mathbf v$.)
 #
 # 1. **Says zero**: $\hat\epsilon = 0$. The error is $\|\epsilon\|^2$, 784 on average, at every $t$.
 # 2. **Knows each pixel**: it knows the mean $m$ and variance $s^2$ of every pixel over $\mathcal U$, and nothing about which pixels go together. The best guess it can make (linear in $\mathbf x_t$) and its expected error are
@@ -404,7 +410,11 @@ style.show(
 #
 # **The question**: how much better than the guessers is a network?
 #
-# We train the `lite` U-Net the usual way, on $\mathcal U$ (Eq. 9): the mean of $\ell$ over a batch, one draw for each image. While it trains we look, now and then, at its error on test digits it never sees, always at the *same* draws of $(t, \epsilon)$, so that the curve shows the network and not the draws. And we look at two versions: the network itself, and the **moving average** of its weights.
+# We train the `lite` U-Net the usual way: make the mean of $\ell$ over the $N$ images $\mathbf x^{(n)}$ of $\mathcal U$ small,
+#
+# $$\frac1N \sum_{n=1}^N \ell(\mathbf x^{(n)};\theta), \quad (9)$$
+#
+# estimated at each step on a batch, with one draw of $(t, \epsilon)$ for each image. The course calls this the *unsupervised* method: every image of $\mathcal U$ is taken as it is. While it trains we look, now and then, at its error on test digits it never sees, always at the *same* draws of $(t, \epsilon)$, so that the curve shows the network and not the draws. And we look at two versions: the network itself, and the **moving average** of its weights.
 
 # %%
 exp = experiment("mnist-even", "unsupervised", steps=TRAIN_STEPS)
@@ -492,7 +502,7 @@ style.show(figure, alt="Noise error over the step t for two guessers and the tra
 #
 # **The question**: why sample from an average of weights that never trained as such?
 #
-# With a large learning rate the weights do not settle; they rattle around a good place. Their average sits closer to it. The trainer keeps a running average $\bar\theta$ which after step $t$ moves by a share $w_t \approx \gamma / (\gamma + t)$ towards the newest weights ($\gamma$ is `ema_power`; after Karras et al. 2024):
+# With a large learning rate the weights do not settle; they rattle around a good place. Their average sits closer to it. The trainer keeps a running average $\bar\theta$ which after training step $t$ (no noise level here) moves by a share $w_t \approx \gamma / (\gamma + t)$ towards the newest weights ($\gamma$ is `ema_power`; after Karras et al. 2024):
 #
 # $$\bar\theta \leftarrow (1 - w_t)\,\bar\theta + w_t\,\theta .$$
 
@@ -529,7 +539,7 @@ print(f"after 400 steps the newest value has a share of {shares[-1]:.3f}; as ste
 print(f"last 100 values: standard deviation {rattling[-100:].std():.3f}; of the average {smooth[-100:].std():.3f}")
 
 # %% [markdown]
-# The average looks back over a fixed *share* of the run, so early mistakes are forgotten however long the run is. And for a whole network? In Section 4 the average had nothing to do: the learning rate starts moderate and comes down to 0, so the weights settle by themselves. So let us make them rattle. We go on training the finished network with a learning rate that stays where it is, and average along the way, with a constant share $w$ this time:
+# The average looks back over a fixed *share* of the run, so early mistakes are forgotten however long the run is. And for a whole network? In Section 4 the average had nothing to do: the learning rate starts moderate and comes down to 0, so the weights settle by themselves. So let us make them rattle. We go on training the finished network with a learning rate that stays where it is, and average along the way, with a constant share $w$ this time. Then both versions draw digits (how that is done is Section 6):
 
 # %% tags=["expected"]
 RATTLE = {"fast": 6, "lab": 60, "full": 300}[MODE]
@@ -634,6 +644,8 @@ style.show(
 #
 # ### Exercise 01.4: the posterior
 #
+# Write `posterior(x0, x_t, ab_t, ab_s)`: return the mean and the variance of $q(\mathbf x_s \mid \mathbf x_t, \mathbf x_0)$, the formula above; `ab_t` and `ab_s` stand for $\bar\alpha_t$ and $\bar\alpha_s$.
+#
 # <details><summary>Hint</summary>
 #
 # Start with `alpha = ab_t / ab_s`. Keep the closed form above: it divides by $1 - \bar\alpha_t$, which is never 0, and so still works at the last step, where $\bar\alpha_s = 1$.
@@ -658,7 +670,7 @@ def posterior(x0: Tensor, x_t: Tensor, ab_t: Tensor, ab_s: Tensor) -> tuple[Tens
 check_01_4(posterior)
 
 # %% [markdown]
-# **DDPM** sampling is this and nothing more: put the predicted $\hat{\mathbf x}_0$ where $\mathbf x_0$ should be, and draw $\mathbf x_s$ = mean + $\sqrt{\text{variance}}$ · noise. This is $p_\theta$ of Eq. 3. The last step goes to $\bar\alpha_s = 1$, the clean picture itself, one step before `alpha_bar[0]`: the variance is 0, and **no noise is added**. We check it in view, by giving the package's sampler other noise:
+# **DDPM** sampling is this and nothing more: put the predicted $\hat{\mathbf x}_0$ where $\mathbf x_0$ should be, and draw $\mathbf x_s$ = mean + $\sqrt{\text{variance}}$ · noise. This is the step back that the paper calls $p_\theta(\mathbf x_{t-1} \mid \mathbf x_t)$ (Eq. 3), a Gaussian whose mean comes from the network; its variance is fixed here. The last step goes to $\bar\alpha_s = 1$, the clean picture itself, one step before `alpha_bar[0]`: the variance is 0, and **no noise is added**. We check it in view, by giving the package's sampler other noise:
 
 # %%
 def oracle(x_t: Tensor, t: Tensor) -> Tensor:
@@ -694,6 +706,8 @@ print("the last step adds no noise; the steps before it do")
 # $$\mathbf x_s = \sqrt{\bar\alpha_s}\,\hat{\mathbf x}_0 + \sqrt{1-\bar\alpha_s}\;\hat\epsilon .$$
 #
 # ### Exercise 01.5: a DDIM step
+#
+# Write `ddim_step(x_t, eps_hat, ab_t, ab_next)`: from $\mathbf x_t$ and the network's guess $\hat\epsilon$ return $\mathbf x_s$ at the next, less noisy level. `ab_t` is $\bar\alpha_t$, `ab_next` is $\bar\alpha_s$.
 #
 # <details><summary>Hint</summary>
 #
@@ -792,7 +806,7 @@ style.show(
 # %% [markdown]
 # **Reading it** (lab mode). At $t = 999$ both predict the same blur. Then the prediction takes shape: first a rough place for the ink, then a class, then an outline. DDPM draws fresh noise at each step, so its prediction can change its mind several times on the way; DDIM's is settled early by the noise it started from. Note the last column: the digit is done while $\mathbf x_t$ is still grainy, and the last step of `lite` jumps to the prediction.
 #
-# Now many pictures: three samplers, several numbers of steps, always the same seeds. For each we ask the judge, a classifier of real digits, how sure it is of what it sees, and how far its features are from those of real digits of $\mathcal U$ (a Fréchet distance; smaller is better). One warning beforehand: a judge can be sure and wrong. The last printed line shows how sure it is of pure noise, so its confidence counts only together with the distance.
+# Now many pictures: three samplers, several numbers of steps, always the same seeds. To measure them we use a *judge*: a network that was trained to classify real digits and comes with the package. We ask it how sure it is of what it sees, and how far its features of our samples are from those of real digits of $\mathcal U$ (a Fréchet distance: the gap between two clouds of feature vectors, each described by its mean and covariance; smaller is better; notebook 04 takes it apart). One warning beforehand: a judge can be sure and wrong. The last printed line shows how sure it is of pure noise, so its confidence counts only together with the distance.
 
 # %%
 real = data.judge.look(unlabeled[2000 : 2000 + N_REAL])
