@@ -1,11 +1,13 @@
 """U-Nets by name, each with the recipe that trains and samples it.
 
-`lite` trains on two CPU cores in minutes; `paper` is the size of Takahashi et al. (ICLR 2025), for a GPU.
-Both are Diffusers models: a trained one is saved as a pipeline that `from_pretrained` opens.
+`lite` trains on two CPU cores in minutes; `paper` is for a GPU, with the training of Takahashi et al. (ICLR 2025).
+Both are Diffusers models: a trained one is saved as a pipeline that `from_pretrained` opens, and what others trained
+is opened to be fine-tuned.
 """
 
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .diffusion import Process, noise_schedule
+from .diffusion import PREDICTIONS, Process, noise_schedule
 from .errors import UserError
+from .splits import CONFIGURATIONS, Configuration
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ RECIPES = {
         25,
         {"ell_scale": 28.0 * 28, "steps": 2200, "kernel_learning_rate": 0.014, "ema_power": 40.0},
     ),
-    # Section 5.3. 100 epochs of 30,000 images at batch 128 are 23,437 steps. The paper names neither the noise schedule
-    # nor what the network predicts: Diffusers' defaults are taken.
+    # Section 5.3, on MNIST. The paper names neither the noise schedule nor what the network predicts: Diffusers'
+    # defaults are taken.
     "paper": Recipe(
         32,
         3,
@@ -57,7 +60,7 @@ RECIPES = {
         {
             "ell_scale": 3.0 * 32 * 32,
             "batch_size": 128,
-            "steps": 23_437,
+            "steps": 23_438,  # 100 epochs of 30,000 images at batch 128
             "optimiser": "adamw",
             "learning_rate": 1e-4,
             "warmup_steps": 500,
@@ -66,6 +69,47 @@ RECIPES = {
         },
     ),
 }
+
+
+PAPER_EPOCHS = {"from scratch": 100, "fine-tuning": 20}
+LITE_FINE_TUNING = {"steps": 600, "learning_rate": 1e-3, "kernel_learning_rate": 0.005}
+
+
+def recipe_for(network: str, configuration: Configuration, pretrained: str = "") -> Recipe:
+    """The recipe of a network for a configuration's images, from scratch or from a pre-trained model.
+
+    ell_scale is C*H*W, so that l is Eq. 8 itself. `lite` takes MNIST as it is, 28 x 28 and grey.
+    `paper` is Section 5.3: batches of 128, 32 and 16 for images of up to 32, of up to 96 and of more pixels a side;
+    100 epochs and DDPM's 1000 steps from scratch, 20 and DDIM's 50 for fine-tuning. An epoch is one pass over U and S;
+    batches run across its end, so steps = epochs * (N_U + M) / batch, rounded up once.
+    Raises UserError for an unknown network and a size that it cannot halve.
+    """
+    if network not in RECIPES:
+        raise UserError(f"unknown network {network!r}; known: {', '.join(RECIPES)}")
+    recipe, c = RECIPES[network], configuration
+    if c.dataset != "mnist":
+        recipe = replace(recipe, image_size=c.image_size, channels=c.channels)
+    size = recipe.image_size
+    if not pretrained:
+        _check_size(network, size)
+    train = {**recipe.train, "ell_scale": float(recipe.channels * size * size)}
+    if network == "lite":
+        return replace(recipe, train={**train, **(LITE_FINE_TUNING if pretrained else {})})
+    batch = 128 if size <= 32 else 32 if size <= 96 else 16
+    epochs = PAPER_EPOCHS["fine-tuning" if pretrained else "from scratch"]
+    images = c.u_normal + c.u_sensitive + c.s
+    recipe = replace(recipe, train={**train, "batch_size": batch, "steps": math.ceil(epochs * images / batch)})
+    return replace(recipe, sampler="ddim", sampler_steps=50) if pretrained else recipe
+
+
+def _check_size(network: str, size: int) -> None:
+    """Raises UserError for an image size that the network cannot halve as often as it must."""
+    halved = {"lite": 2, "paper": 8 if size < 64 else 32}[network]  # lite folds 2 x 2 pixels; its convolutions round up
+    if size < 1 or size % halved:
+        below = max(0, size) // halved * halved
+        above = below + halved
+        nearest = f"{below} and {above} work" if below else f"{above} works"
+        raise UserError(f"the {network} network cannot halve images of {size} pixels as often as it must: {nearest}")
 
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
@@ -155,26 +199,32 @@ class LiteUNet(ModelMixin, ConfigMixin):
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
 
-def make_network(name: str) -> nn.Module:
-    """An untrained network; draw its weights after torch.manual_seed.
+def make_network(name: str, channels: int | None = None, size: int | None = None) -> nn.Module:
+    """An untrained network for images (channels, size, size); draw its weights after torch.manual_seed.
 
-    `paper`: where Section 5.3 leaves the architecture to an appendix, the sizes of Diffusers' unconditional training
-    example for small images are taken (four levels of 128 to 512 channels, attention at 8 x 8).
-    Raises ValueError for an unknown name.
+    `paper`: the appendix of the paper that gives its architecture is not at hand. Taken are the sizes of Diffusers'
+    unconditional training example, six levels of 128 to 512 channels with attention on the fifth, and for images of
+    fewer than 64 pixels a side four of its levels, 128, 128, 256 and 256 channels, with attention on the third.
+    channels, size: the recipe's where left out.
+    Raises ValueError for an unknown name, UserError for a size that the network cannot halve as often as it must.
     """
+    if name not in RECIPES:
+        raise ValueError(f"unknown network {name!r}; known: {', '.join(RECIPES)}")
+    channels, size = channels or RECIPES[name].channels, size or RECIPES[name].image_size
+    _check_size(name, size)
     if name == "lite":
-        return LiteUNet()
-    if name == "paper":
-        return UNet2DModel(
-            sample_size=32,
-            in_channels=3,
-            out_channels=3,
-            layers_per_block=2,
-            block_out_channels=(128, 128, 256, 256),
-            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        )
-    raise ValueError(f"unknown network {name!r}; known: {', '.join(RECIPES)}")
+        return LiteUNet(size, channels, channels)
+    widths, attention = ((128, 128, 256, 256), 2) if size < 64 else ((128, 128, 256, 256, 512, 512), 4)
+    kinds = ["Attn" if level == attention else "" for level in range(len(widths))]
+    return UNet2DModel(
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        layers_per_block=2,
+        block_out_channels=widths,
+        down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
+        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
+    )
 
 
 def make_process(recipe: Recipe) -> Process:
@@ -196,31 +246,96 @@ def make_scheduler(process: Process) -> DDIMScheduler:
     )
 
 
-def save_pipeline(network: nn.Module, recipe: Recipe, folder: Path) -> None:
+def save_pipeline(network: nn.Module, process: Process, folder: Path) -> None:
     """Save as a Diffusers pipeline: `DDIMPipeline.from_pretrained(folder)` draws from it, `load_pipeline` reads it."""
-    DDIMPipeline(network, make_scheduler(make_process(recipe))).save_pretrained(folder)
+    DDIMPipeline(network, make_scheduler(process)).save_pretrained(folder)
 
 
 def load_pipeline(folder: Path) -> tuple[nn.Module, Process]:
     """Network and process of a pipeline that `save_pipeline` or Diffusers wrote.
 
-    Raises UserError when the folder holds none.
+    Raises UserError when the folder holds none, or one that `open_network` refuses.
     """
     if not (folder / "model_index.json").is_file():
         raise UserError(
             f"{folder} holds no trained model: name the folder `pipeline` of a run (it has a model_index.json)"
         )
+    return _open_pipeline(str(folder))
+
+
+def open_network(pretrained: str) -> tuple[nn.Module, Process]:
+    """Network and process of a trained model: a Diffusers pipeline's folder or hub name, or a file of `pudm ship`.
+
+    Raises UserError where there is none, and for a model that the course cannot train: of latents, with a condition, or
+    with a scheduler that has no alpha_bar inside (0, 1).
+    """
+    path = Path(pretrained)
+    if path.suffix == ".safetensors":
+        return _open_shipped(path)
+    return load_pipeline(path) if path.exists() else _open_pipeline(pretrained)
+
+
+def _open_pipeline(name: str) -> tuple[nn.Module, Process]:
+    """A pipeline through Diffusers' own loading, old layouts with all files in one folder included."""
     verbosity = diffusers.utils.logging.get_verbosity()
     diffusers.utils.logging.set_verbosity_error()  # it warns of every U-Net class that is not its own
     try:
-        pipeline = DiffusionPipeline.from_pretrained(folder)
+        index = DiffusionPipeline.load_config(name)
+        parts = {part for part, source in index.items() if isinstance(source, list) and source[0]}
+        if parts != {"unet", "scheduler"}:  # before gigabytes are fetched
+            raise UserError(
+                f"{name} is made of {', '.join(sorted(parts)) or 'nothing'}: "
+                "this version trains pixel models, whose pipelines hold a unet and a scheduler"
+            )
+        pipeline = DiffusionPipeline.from_pretrained(name)
+    except UserError:
+        raise
+    except Exception as error:  # Diffusers and the hub raise many kinds
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".:")
+        where = "a damaged folder" if Path(name).exists() else "no folder here, and the hub gave no such model"
+        raise UserError(f"cannot open {name!r}, {where} ({reason}): name the folder of a Diffusers pipeline") from None
     finally:
         diffusers.utils.logging.set_verbosity(verbosity)
-    scheduler = pipeline.scheduler
-    alpha_bar = scheduler.alphas_cumprod
-    if (betas := scheduler.config.trained_betas) is not None:  # its own product is in float32: 1e-4 off at the far end
-        alpha_bar = torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
-    return pipeline.unet.eval(), Process(alpha_bar.float(), scheduler.config.prediction_type)
+    return pipeline.unet.eval(), _process_of(name, pipeline.unet, pipeline.scheduler)
+
+
+def _process_of(name: str, network: nn.Module, scheduler: Any) -> Process:
+    """The process that a pipeline's scheduler describes. Raises UserError where l(x) of Eq. 8 cannot be computed."""
+    kind, config, settings = type(scheduler).__name__, network.config, scheduler.config
+    alpha_bar = getattr(scheduler, "alphas_cumprod", None)
+    if settings.get("trained_betas") is not None:  # its own product is in float32: 1e-4 off at the far end
+        alpha_bar = torch.cumprod(1 - torch.tensor(settings.trained_betas, dtype=torch.float64), 0)
+    reasons = {
+        "its U-Net takes a class": config.get("num_class_embeds") or config.get("class_embed_type"),
+        f"its {kind} has no alpha_bar inside (0, 1)": alpha_bar is None or not 0 < float(alpha_bar.min()) < 1,
+        f"its {kind} predicts {settings.get('prediction_type')}": settings.get("prediction_type", "epsilon")
+        not in PREDICTIONS,
+        "it learns a variance beside the noise": config.in_channels != config.out_channels,
+    }
+    if found := [reason for reason, holds in reasons.items() if holds]:
+        raise UserError(f"{name} cannot be trained here, {found[0]}: choose an unconditional DDPM or DDIM pixel model")
+    assert alpha_bar is not None
+    return Process(alpha_bar.float(), settings.get("prediction_type", "epsilon"))
+
+
+def named_network(row: dict[str, Any]) -> tuple[nn.Module, Process]:
+    """The untrained network of a run, rebuilt from the names in its row, and its process."""
+    recipe = recipe_for(row["network"], CONFIGURATIONS[row["experiment"]], row.get("pretrained", ""))
+    return make_network(row["network"], recipe.channels, recipe.image_size), make_process(recipe)
+
+
+def _open_shipped(path: Path) -> tuple[nn.Module, Process]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            network, process = named_network(json.loads(file.metadata()["row"]))
+            names = [name for name in file.keys() if name.startswith("network/")]  # noqa: SIM118 (not a dict)
+            weights = {name.removeprefix("network/"): file.get_tensor(name).float() for name in names}
+            network.load_state_dict(weights)
+    except (OSError, SafetensorError, TypeError, KeyError, RuntimeError):
+        raise UserError(f"{path} is no trained network: name a file that `pudm ship` wrote") from None
+    return network.eval(), process
 
 
 def image_shape(network: nn.Module) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ To resume, run the same command again.
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from .files import write_whole
 from .optimisers import OPTIMISERS, make_optimisers
 from .risks import METHODS, Risk, Whole, risk
 from .splits import Split
+
+PRECISIONS = ("no", "bf16", "fp16")  # Accelerate's names
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class TrainConfig:
     ema_power: float = 16.0  # the EMA looks back over about steps / ema_power; see `Trainer`
     grad_clip: float = math.inf  # norm of the whole gradient
     pieces: int = 1  # a batch is accumulated in this many pieces
-    mixed_precision: str = "no"  # `fp16`, `bf16`: CUDA only
+    mixed_precision: str = "no"  # or `bf16`, or on a GPU `fp16`
+    gradient_checkpointing: int = 0  # 1: the backward pass computes activations again instead of keeping them
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -52,9 +56,11 @@ class TrainConfig:
             ("stream", STREAMS),
             ("timesteps", TIMESTEPS),
             ("optimiser", OPTIMISERS),
+            ("mixed_precision", PRECISIONS),
+            ("gradient_checkpointing", (0, 1)),
         ):
             if getattr(self, name) not in known:
-                raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+                raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(map(str, known))}")
         if not 0 < self.beta < 1:
             raise UserError(f"beta must lie inside (0, 1), the sensitive share of the unlabeled data; got {self.beta}")
         if self.stream == "two" and not 0 < self.s_per_batch < self.batch_size:
@@ -63,9 +69,13 @@ class TrainConfig:
             )
         if self.labelled < 0:
             raise UserError(f"labelled must be 0 (all) or more; got {self.labelled}")
-        for name in ("steps", "batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "pieces"):
+        if self.steps < 0:
+            raise UserError(f"steps must be 0 (only draw from what is trained already) or more; got {self.steps}")
+        for name in ("batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "pieces"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be larger than 0; got {getattr(self, name)}")
+        if self.pieces > self.batch_size:
+            raise UserError(f"a batch of {self.batch_size} cannot be cut into {self.pieces} pieces")
 
 
 WATCH_S_EVERY = 10
@@ -103,6 +113,14 @@ def peak_memory_mb() -> float:
     return used / 2**20 if sys.platform == "darwin" else used / 2**10
 
 
+def place_for(images: int, device: torch.device) -> torch.device:
+    """Where so many bytes of pixels are held: on the device if they take a third of its free memory at most, so that no
+    batch waits for a slow host; else in the host's memory."""
+    if device.type == "cuda" and images > torch.cuda.mem_get_info(device)[0] / 3:
+        return torch.device("cpu")
+    return device
+
+
 class Trainer:
     """A run: `for record in Trainer(...)` trains; `.ema` is the network to sample from.
 
@@ -112,7 +130,9 @@ class Trainer:
     network: maps images (B, C, H, W), t (B,) to a tensor like the images, or to an object whose `.sample` is one.
     images: (N, C, H, W) uint8, the training set that `split` points into, of the network's size.
     folder: where checkpoint.pt is kept (every `save_every` seconds and at the end); None keeps nothing.
-    Raises UserError when the folder holds a checkpoint of another experiment, or the loss is not finite.
+    Under `accelerate launch` each process trains on its share of every batch, and the main one alone writes.
+    Raises UserError when the folder holds a checkpoint of another experiment, the loss is not finite, the images are
+    too few, or the network or the device cannot do what `config` asks.
     """
 
     def __init__(
@@ -127,6 +147,7 @@ class Trainer:
         save_every: float = 60.0,
     ) -> None:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from diffusers.training_utils import EMAModel
 
         if config.labelled:
@@ -135,11 +156,20 @@ class Trainer:
             raise UserError(
                 f"a batch of {config.batch_size} needs as many images; U and S hold {len(split.u) + len(split.s)}"
             )
+        if len(split.s) == 0 and (config.method != "unsupervised" or config.stream == "two"):
+            raise UserError("S is empty, and only the method unsupervised, with pooled batches, trains without it")
+        if config.mixed_precision == "fp16" and not torch.cuda.is_available():
+            raise UserError("mixed_precision fp16 needs a GPU: take bf16 or no")
         self.config, self.split, self.folder, self.save_every = config, split, folder, save_every
+        AcceleratorState._reset_state()  # else the precision of a process's first run would be that of all its runs
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.mixed_precision)
         device = self.accelerator.device
         self.process = Process(process.alpha_bar.float().to(device), process.prediction)
         self.network = network.to(device, memory_format=torch.channels_last).train()
+        if config.gradient_checkpointing:
+            if not getattr(network, "_supports_gradient_checkpointing", False):
+                raise UserError(f"{type(network).__name__} has no gradient checkpointing: leave it at 0")
+            self.network.enable_gradient_checkpointing()
         self.optimisers = make_optimisers(
             config.optimiser, self.network, config.learning_rate, config.kernel_learning_rate
         )
@@ -152,9 +182,10 @@ class Trainer:
             foreach=True,
         )
         self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimisers]
-        self.prepared, *self.optimisers = self.accelerator.prepare(self.network, *self.optimisers)
-        self.x_u = images[split.u].to(device)
-        self.x_s = images[split.s].to(device)
+        self.prepared = self.accelerator.prepare(self.network)
+        x_u, x_s = images[split.u], images[split.s]
+        place = place_for(x_u.nbytes + x_s.nbytes, device)
+        self.x_u, self.x_s = x_u.to(place), x_s.to(place)
         self.revealed = torch.zeros(len(split.u), dtype=torch.bool)
         self.revealed[split.n] = True
         self.step, self.seconds = 0, 0.0
@@ -174,6 +205,7 @@ class Trainer:
         import copy
 
         network = copy.deepcopy(self.network).eval()
+        network = self.accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # sampling is in float32
         self.ema_weights.copy_to(network.parameters())
         return network
 
@@ -198,6 +230,8 @@ class Trainer:
             ):
                 self._save()
                 saved = time.monotonic()
+            if self.step == self.config.steps:
+                self.accelerator.wait_for_everyone()  # until the last checkpoint is written
             yield Record(self.step, self.config.steps, self.seconds, value, terms)
 
     def _train_step(self) -> Risk:
@@ -219,27 +253,47 @@ class Trainer:
         if world * c.pieces > 1:
             whole = self._whole(batch, t, eps, mine)
         results = []
-        for rows in mine:
-            result = self._risk(batch, t, eps, rows, whole)
-            # The pieces' objectives are shares that add up; over processes gradients are averaged, so undo that.
-            self.accelerator.backward(result.objective * world)
+        for piece, rows in enumerate(mine, 1):
+            # Processes exchange gradients once a step, with the last piece.
+            with nullcontext() if piece == len(mine) else self.accelerator.no_sync(self.prepared):
+                result = self._risk(batch, t, eps, rows, whole)
+                # The pieces' objectives are shares that add up; over processes gradients are averaged, so undo that.
+                self.accelerator.backward(result.objective * world)
             results.append(result)
+        self._update()
+        return self._together(results)
+
+    def _update(self) -> None:
+        """Follow the gradients. The scaler is asked here and not by Accelerate, which would let it update, and unscale
+        what is not scaled any more, once per optimiser."""
+        c, scaler = self.config, self.accelerator.scaler
+        if scaler is not None:
+            for optimiser in self.optimisers:
+                scaler.unscale_(optimiser)
         if math.isfinite(c.grad_clip):
-            self.accelerator.clip_grad_norm_(self.prepared.parameters(), c.grad_clip)
+            nn.utils.clip_grad_norm_(self.network.parameters(), c.grad_clip)
         factor = learning_rate_factor(self.step, c.steps, c.warmup_steps)
         for optimiser, rates in zip(self.optimisers, self.base_rates, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            optimiser.step()
+            if scaler is None:
+                optimiser.step()
+            else:
+                scaler.step(optimiser)
             optimiser.zero_grad()
+        if scaler is not None:
+            scaler.update()
         self.ema_weights.step(self.network.parameters())
-        return self._together(results)
 
     def _ell(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor) -> Tensor:
         """l(x) of the batch's rows, U first, then S."""
-        n_u = len(batch.u)
-        x = torch.cat([self.x_u[batch.u[rows[rows < n_u]]], self.x_s[batch.s[rows[rows >= n_u] - n_u]]])
+        n_u, wanted = len(batch.u), len(rows)
+        if (
+            not wanted
+        ):  # networks with attention take no empty batch, and processes must exchange gradients all the same
+            rows = torch.zeros(1, dtype=torch.long)
         device = self.accelerator.device
+        x = torch.cat([self.x_u[batch.u[rows[rows < n_u]]], self.x_s[batch.s[rows[rows >= n_u] - n_u]]]).to(device)
         x, noise = to_model(x), eps[rows].to(device)
         if device.type == "cpu":
             x, noise = (v.contiguous(memory_format=torch.channels_last) for v in (x, noise))
@@ -248,7 +302,7 @@ class Trainer:
             output = self.prepared(x_t, t)
             return output if isinstance(output, Tensor) else output.sample.float()
 
-        return ell(network, x, t[rows].to(device), noise, self.process, self.config.ell_scale)
+        return ell(network, x, t[rows].to(device), noise, self.process, self.config.ell_scale)[:wanted]
 
     def _groups(self, batch: Batch, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """l_u, l_s, l_n as the method may see them: `pn` is told the truth about U, `pnu` a few normal labels."""

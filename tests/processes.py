@@ -1,20 +1,41 @@
-"""Run by test_training: train a tiny model in this process of a group, and let the first save its weights and log."""
+"""Run by test_training: train tiny models in this process of a group, break off, resume, and note how it went."""
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from test_training import CONFIG, make, weights
 
+from pudm_lite import training
+
+
+def train(method: str, folder: Path) -> None:
+    written, write_whole = [], training.write_whole
+    training.write_whole = lambda path, write: (written.append(path), write_whole(path, write))
+    config = replace(CONFIG, method=method, beta=0.7, steps=4, pieces=2)
+    broken = make(config, folder / method, save_every=0.0)
+    for record in broken:
+        if record.step == 2:
+            break
+    broken.accelerator.wait_for_everyone()  # a new launch comes after the last process has ended
+    resumed = make(config, folder / method)
+    resumed_at = resumed.step
+    list(resumed)
+    training.write_whole = write_whole
+    result = {
+        "weights": weights(resumed.network),
+        "ema": weights(resumed.ema),
+        "log": resumed.log,
+        "processes": resumed.accelerator.num_processes,
+        "resumed_at": resumed_at,
+        "writes": bool(written),
+    }
+    torch.save(result, folder / f"result_{method}_{resumed.accelerator.process_index}.pt")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    trainer = make(replace(CONFIG, method=sys.argv[1], beta=0.7, steps=4))
-    list(trainer)
-    if trainer.accelerator.is_main_process:
-        result = {
-            "weights": weights(trainer.network),
-            "log": trainer.log,
-            "processes": trainer.accelerator.num_processes,
-        }
-        torch.save(result, sys.argv[2])
+    for method in sys.argv[2:]:
+        train(method, Path(sys.argv[1]))
     torch.distributed.destroy_process_group()

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DModel
 from torch import nn
 
 from pudm_lite import training
 from pudm_lite.diffusion import Process, noise_schedule
 from pudm_lite.errors import UserError
+from pudm_lite.networks import make_network
 from pudm_lite.risks import METHODS
 from pudm_lite.splits import Split
-from pudm_lite.training import TrainConfig, Trainer, learning_rate_factor
+from pudm_lite.training import TrainConfig, Trainer, learning_rate_factor, place_for
 
 CONFIG = TrainConfig(steps=12, batch_size=16, seed=5, warmup_steps=1, ell_scale=64.0)
 
@@ -33,13 +35,32 @@ class TinyNet(nn.Module):
         return self.out(torch.tanh(self.conv2(h)))
 
 
-def make(config=CONFIG, folder=None, identity=None, save_every=60.0):
+def make(config=CONFIG, folder=None, identity=None, save_every=60.0, network=TinyNet):
     g = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (60, 1, 8, 8), generator=g, dtype=torch.uint8)
     split = Split(torch.arange(40), torch.arange(40) >= 30, torch.arange(40, 60), torch.arange(10), torch.arange(5))
     torch.manual_seed(2)
-    network = TinyNet()
-    return Trainer(network, Process(noise_schedule("cosine")), images, split, config, folder, identity, save_every)
+    return Trainer(network(), Process(noise_schedule("cosine")), images, split, config, folder, identity, save_every)
+
+
+def small_unet():
+    """Of the kind that is fine-tuned, with attention."""
+    return UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(32, 32),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+
+
+def gradients(trainer):
+    """Of the first step, as the optimisers would see them."""
+    trainer._update = lambda: None
+    trainer._train_step()
+    return torch.cat([p.grad.flatten() for p in trainer.network.parameters()])
 
 
 def weights(network):
@@ -187,7 +208,11 @@ def test_unreadable_checkpoint_is_named(tmp_path):
         ("method", "pu", "known: unsupervised, supervised, pn, upu, nnpu, abspu, pnu"),
         ("stream", "one", "known: pooled, two"),
         ("optimiser", "sgd", "known: adamw, muon"),
-        ("steps", 0, "larger than 0"),
+        ("steps", -1, r"steps must be 0 \(only draw from what is trained already\) or more; got -1"),
+        ("learning_rate", 0.0, "larger than 0"),
+        ("pieces", 17, "a batch of 16 cannot be cut into 17 pieces"),
+        ("mixed_precision", "fp8", "known: no, bf16, fp16"),
+        ("gradient_checkpointing", 2, "known: 0, 1"),
         ("s_per_batch", 16, r"between 0 and batch_size \(16\); got 16"),
     ],
 )
@@ -201,10 +226,106 @@ def test_too_few_images_for_a_batch():
         make(replace(CONFIG, batch_size=64))
 
 
-@pytest.mark.slow
+def test_no_steps_leave_the_given_weights(tmp_path):
+    trainer = make(replace(CONFIG, steps=0), tmp_path)
+    assert list(trainer) == []
+    assert torch.equal(weights(trainer.ema), weights(trainer.network))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "unsupervised"])
+def test_only_the_unsupervised_method_trains_without_s(method):
+    trainer = make()
+    split = replace(trainer.split, s=torch.zeros(0, dtype=torch.long))
+    images = torch.zeros(60, 1, 8, 8, dtype=torch.uint8)
+
+    def without_s(**settings):
+        return Trainer(TinyNet(), trainer.process, images, split, replace(CONFIG, **settings))
+
+    with pytest.raises(UserError, match="S is empty, and only the method unsupervised"):
+        without_s(method=method)
+    with pytest.raises(UserError, match="S is empty, and only the method unsupervised"):
+        without_s(method="unsupervised", stream="two")
+    assert len(list(without_s(method="unsupervised"))) == CONFIG.steps
+
+
+# Memory: gradient checkpointing, accumulation, mixed precision
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_gradient_checkpointing_changes_no_gradient(precision, pieces):
+    config = replace(CONFIG, mixed_precision=precision, pieces=pieces)
+    plain = gradients(make(config, network=small_unet))
+    trainer = make(replace(config, gradient_checkpointing=1), network=small_unet)
+    assert trainer.network.is_gradient_checkpointing
+    again = gradients(trainer)
+    assert (plain - again).norm() <= 1e-6 * plain.norm()
+
+
+def test_a_network_without_gradient_checkpointing_is_named():
+    with pytest.raises(UserError, match="LiteUNet has no gradient checkpointing"):
+        make(replace(CONFIG, gradient_checkpointing=1), network=lambda: make_network("lite", 1, 8))
+
+
+@pytest.mark.parametrize("method", ["nnpu", "unsupervised"])
+def test_pieces_of_one_image_give_the_gradient_of_the_whole(method):
+    """Some of these pieces hold no image of U. beta is so large that the clamp decides."""
+    config = replace(CONFIG, method=method, beta=0.9)
+    whole = gradients(make(config, network=small_unet))
+    cut = gradients(make(replace(config, pieces=config.batch_size), network=small_unet))
+    assert (whole - cut).norm() <= 1e-5 * whole.norm()
+
+
 @pytest.mark.parametrize("method", ["nnpu", "supervised"])
-def test_two_processes_train_like_one(tmp_path, method):
-    """Algorithm 1's branch is decided for the batch of both, and the two shares of the gradient add up."""
+def test_pieces_in_half_precision(method):
+    """bfloat16 keeps 8 bits: the two agree to that, and the first step is the right one within it."""
+    config = replace(CONFIG, method=method, beta=0.9, mixed_precision="bf16")
+    exact = gradients(make(replace(config, mixed_precision="no"), network=small_unet))
+    whole = gradients(make(config, network=small_unet))
+    cut = gradients(make(replace(config, pieces=3), network=small_unet))
+    assert 1e-4 * exact.norm() < (whole - exact).norm() < 0.05 * exact.norm()  # it was half precision, and no more
+    assert (whole - cut).norm() < 0.05 * exact.norm()
+
+
+def test_a_network_trained_in_half_precision_draws_in_full():
+    trainer = make(replace(CONFIG, steps=1, mixed_precision="bf16"), network=small_unet)
+    list(trainer)
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([5, 900])
+    plain = small_unet().eval()
+    plain.load_state_dict(trainer.ema.state_dict())
+    with torch.no_grad():
+        drawn = trainer.ema(x, t).sample
+        assert (drawn - plain(x, t).sample).norm() < 1e-5 * drawn.norm()  # half precision is a hundred times coarser
+
+
+def test_fp16_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="mixed_precision fp16 needs a GPU: take bf16 or no"):
+        make(replace(CONFIG, mixed_precision="fp16"))
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_a_scaled_loss_trains_like_the_loss(optimiser):
+    """The scaler of fp16: every gradient is unscaled once, whatever the number of optimisers and the clipping."""
+    config = replace(CONFIG, optimiser=optimiser, grad_clip=1.0, steps=4)
+    plain, scaled = make(config), make(config)
+    scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)  # doubles every step
+    list(plain), list(scaled)
+    assert scaled.accelerator.scaler.get_scale() == 1024 * 2**4
+    torch.testing.assert_close(weights(plain.network), weights(scaled.network), atol=1e-5, rtol=1e-5)
+
+
+def test_images_lie_on_the_device_where_they_take_a_third_of_its_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3000, 10_000))
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert (place_for(1000, gpu), place_for(1001, gpu), place_for(1001, cpu)) == (gpu, cpu, cpu)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """What two real processes of one group wrote: a folder of result_METHOD_RANK.pt."""
+    folder = tmp_path_factory.mktemp("processes")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -212,18 +333,33 @@ def test_two_processes_train_like_one(tmp_path, method):
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     running = [
         subprocess.Popen(
-            [sys.executable, str(script), method, str(tmp_path / "result.pt")],
+            [sys.executable, str(script), str(folder), *SHARED],
             env=os.environ | group | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
         )
         for rank in range(2)
     ]
-    outputs = [process.communicate(timeout=120)[1].decode() for process in running]
+    outputs = [process.communicate(timeout=240)[1].decode() for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
-    two = torch.load(tmp_path / "result.pt", weights_only=True)
-    assert two["processes"] == 2
-    one = make(replace(CONFIG, method=method, beta=0.7, steps=4))
+    return folder
+
+
+SHARED = ("nnpu", "supervised", "unsupervised")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", SHARED)
+def test_two_processes_train_like_one(two_processes, method):
+    """Algorithm 1's branch is decided for the batch of both, and the two shares of the gradient add up: in two pieces
+    each, and though the run was broken off after two steps and resumed. Only the main process writes."""
+    one = make(replace(CONFIG, method=method, beta=0.7, steps=4, pieces=2))
     list(one)
-    torch.testing.assert_close(two["weights"], weights(one.network), atol=2e-4, rtol=1e-3)
-    for name in one.log:
-        torch.testing.assert_close(torch.tensor(two["log"][name]), torch.tensor(one.log[name]), atol=1e-3, rtol=1e-3)
+    for rank in range(2):
+        two = torch.load(two_processes / f"result_{method}_{rank}.pt", weights_only=True)
+        assert (two["processes"], two["resumed_at"], two["writes"]) == (2, 2, rank == 0)
+        torch.testing.assert_close(two["weights"], weights(one.network), atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(two["ema"], weights(one.ema), atol=2e-4, rtol=1e-3)
+        assert two["log"].keys() == one.log.keys()
+        for name in one.log:
+            ours, log = torch.tensor(one.log[name]), torch.tensor(two["log"][name])
+            torch.testing.assert_close(log, ours, atol=1e-3, rtol=1e-3)
