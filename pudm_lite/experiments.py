@@ -86,7 +86,7 @@ class Experiment:
         if self.n_samples < 2:
             raise UserError(f"at least 2 samples are needed to measure anything; got {self.n_samples}")
         if self.train.steps == 0 and not self.pretrained:
-            raise UserError("0 training steps draw from a pre-trained model: name one with --pretrained")
+            raise UserError("steps must be larger than 0, but where --pretrained names a model to draw from as it is")
         if self.images and self.train.method in ("pn", "pnu"):
             raise UserError(f"{self.train.method} needs the true labels of U, which images of your own do not have")
 

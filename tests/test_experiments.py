@@ -51,7 +51,7 @@ def test_each_configuration_of_table_1_has_the_papers_setting(configuration):
 
 
 def test_refusals():
-    with pytest.raises(UserError, match="pre-trained model"):
+    with pytest.raises(UserError, match="--pretrained names a model"):
         experiment("mnist-even", "pretrained")
     with pytest.raises(UserError, match="unknown features"):
         Experiment(features="pixels")
