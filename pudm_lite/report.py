@@ -13,21 +13,13 @@ from .experiments import material
 from .files import write_whole
 from .metrics import Rate, two_rates_p_value
 from .networks import RECIPES
-from .risks import METHODS
+from .paper import METHOD_NAME as PAPER_METHOD
+from .paper import TABLE
+from .tables import INCEPTION, METHOD_TITLE, complete
 
 Row = dict[str, Any]
 
-PAPER_METHOD = {"unsupervised": "unsupervised", "supervised": "supervised", "nnpu": "proposed"}
-"""Our names of the three methods of the paper's tables."""
-
-PAPER_RATE = {  # Table 2: mean, standard deviation of five runs
-    "mnist-even": {"unsupervised": (0.904, 0.003), "supervised": (0.908, 0.003), "proposed": (0.978, 0.003)},
-    "mnist-odd": {"unsupervised": (0.900, 0.006), "supervised": (0.901, 0.006), "proposed": (0.975, 0.004)},
-}
-PAPER_FID = {  # Table 3, on Inception features: not comparable with distances on other features
-    "mnist-even": {"unsupervised": (3.530, 0.137), "supervised": (3.469, 0.130), "proposed": (4.969, 0.537)},
-    "mnist-odd": {"unsupervised": (3.379, 0.034), "supervised": (3.366, 0.058), "proposed": (5.718, 0.652)},
-}
+PAPER_RATE, PAPER_FID = TABLE[2], TABLE[3]
 
 SENSITIVE, INK = (
     "#D55E00",
@@ -140,7 +132,7 @@ def draw_figure1(rows: list[Row], root: Path) -> list[Path]:
             draw_panel(ax, images, sensitive)
             ax.set_title(f"({chr(97 + i)}) {title}", fontsize=12)
             ax.text(0.5, -0.04, below, transform=ax.transAxes, ha="center", va="top", fontsize=11)
-        text = _caption(rows, normal, data.judge.accuracy)
+        text = _caption(rows, normal)
         figure.text(0.5, 0.015, textwrap.fill(text, round(width * 12.5)), ha="center", va="bottom", fontsize=9.5)
         figure.subplots_adjust(left=0.01, right=0.99, top=0.95, bottom=0.24, wspace=0.06)
         paths = [root / "figure1.png", root / "figure1.pdf"]
@@ -149,7 +141,7 @@ def draw_figure1(rows: list[Row], root: Path) -> list[Path]:
     return paths
 
 
-def _caption(rows: list[Row], normal: str, accuracy: float) -> str:
+def _caption(rows: list[Row], normal: str) -> str:
     first = rows[0]
     minutes = ", ".join(
         f"{row['method']} {(row['train_seconds'] + row['sample_seconds']) / 60:.1f} min" for row in rows
@@ -157,7 +149,7 @@ def _caption(rows: list[Row], normal: str, accuracy: float) -> str:
     plural = "s" if first["threads"] > 1 else ""
     return (
         f"MNIST, {normal} digits normal; framed with a filled corner: sensitive (in (a) and (b) by label, in the "
-        f"samples by a judge of {accuracy:.1%} accuracy). Network {first['network']}, "
+        f"samples by a judge of {first['judge_accuracy']:.1%} accuracy). Network {first['network']}, "
         f"{first['parameters'] / 1e6:.2f} M parameters, {first['steps']:,} steps of {first['batch_size']} images from "
         f"scratch, beta = {first['beta']:g}, seed {first['seed']}; {first['n_samples']:,} samples each "
         f"({first['sampler']}, {first['sampler_steps']} steps), brackets: 95 % Wilson interval; Fréchet distance on "
@@ -175,13 +167,21 @@ def _test_size(row: Row) -> str:
 def _group(rows: list[Row]) -> dict[tuple[str, ...], list[Row]]:
     """Runs that differ in their seed alone."""
     groups: dict[tuple[str, ...], list[Row]] = {}
-    keys = ("experiment", "method", "network", "beta", "steps", "sampler", "sampler_steps", "n_samples", "labelled")
-    for row in sorted(rows, key=lambda row: (row["experiment"], METHODS.index(row["method"]), row["seed"])):
+    keys = (
+        *("experiment", "pretrained", "method", "network", "beta", "labelled", "steps"),
+        *("sampler", "sampler_steps", "n_samples", "frechet_features"),
+    )
+    order = list(METHOD_TITLE)
+    for row in sorted(rows, key=lambda row: (row["experiment"], order.index(row["method"]), row["seed"])):
         groups.setdefault(tuple(str(row.get(key)) for key in keys), []).append(row)
     return groups
 
 
-def _mean_std(values: list[float], digits: int) -> str:
+def _mean_std(group: list[Row], measure: str, digits: int) -> str:
+    """Empty where nothing was measured: images of one's own may have no judge, and no test images."""
+    values = [row[measure] for row in group if measure in row]
+    if not values:
+        return ""
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
@@ -190,18 +190,19 @@ def _largest_p(group: list[Row], rows: list[Row]) -> str:
     def rate(row: Row) -> Rate:
         return Rate(row["non_sensitive_rate"], row["rate_low"], row["rate_high"], row["n_samples"])
 
-    same = ("experiment", "seed", "steps", "network")
+    same = ("experiment", "pretrained", "seed", "steps", "network", "sampler", "sampler_steps")
     values = [
         two_rates_p_value(rate(row), rate(other))
         for row in group
         for other in rows
-        if row["method"] != "unsupervised" == other["method"] and all(row[key] == other[key] for key in same)
+        if "rate_low" in row and row["method"] != "unsupervised" == other["method"]
+        if all(row[key] == other[key] for key in same)
     ]
     return f"{max(values):.1g}" if values else ""
 
 
 def results_table(rows: list[Row]) -> str:
-    """Markdown: a line per experiment and method, mean ± standard deviation over seeds, the paper's values beside ours.
+    """Markdown: a line per method and its settings, mean ± standard deviation over seeds, the paper's beside ours.
 
     p: that the rate is the unsupervised one's of the same seed, by Fisher's exact test; the largest over seeds.
     Raises UserError for no rows.
@@ -213,20 +214,23 @@ def results_table(rows: list[Row]) -> str:
         "| floor | paper, Table 3 (FID, Inception) | beta | steps | seeds | n |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    rows = [complete(row) for row in rows]
     for group in _group(rows).values():
         row = group[0]
         named = PAPER_METHOD.get(row["method"], "")
-        paper_rate = PAPER_RATE.get(row["experiment"], {}).get(named)
-        paper_fid = PAPER_FID.get(row["experiment"], {}).get(named)
+        scratch = "" if row["pretrained"] else row["experiment"]  # Tables 2 and 3 are of models from scratch
+        paper_rate = PAPER_RATE.get(scratch, {}).get(named)
+        paper_fid = PAPER_FID.get(scratch, {}).get(named)
+        features = f" ({row['frechet_features']})" if row.get("frechet_features") == INCEPTION else ""
         cells = [
-            row["experiment"],
+            row["experiment"] + (f", from {row['pretrained']}" if row["pretrained"] else ""),
             row["method"] + (" (proposed)" if named == "proposed" else ""),
-            _mean_std([r["non_sensitive_rate"] for r in group], 3),
+            _mean_std(group, "non_sensitive_rate", 3),
             f"{paper_rate[0]:.3f} ± {paper_rate[1]:.3f}" if paper_rate else "",
             _largest_p(group, rows),
-            _mean_std([r["judge_confidence"] for r in group], 3),
-            _mean_std([r["frechet_distance"] for r in group], 2),
-            _mean_std([r["frechet_floor"] for r in group[:1]], 2),
+            _mean_std(group, "judge_confidence", 3),
+            _mean_std(group, "frechet_distance", 2) + features,
+            _mean_std(group[:1], "frechet_floor", 2),
             f"{paper_fid[0]:.2f} ± {paper_fid[1]:.2f}" if paper_fid else "",
             f"{row['beta']:g}",
             f"{row['steps']:,}",

@@ -51,7 +51,7 @@ SAMPLING = ("network", "pretrained", "n_samples", "sampler", "sampler_steps", "j
 TRAINING = ("steps", "batch_size", "ell_scale", "stream", "timesteps", "schedule", "prediction", "optimiser")
 """The fields of a row that must agree before runs are averaged or compared; a pre-trained model has only the first."""
 
-REQUIRED = ("experiment", "method", "seed", "beta", "steps", "batch_size", "frechet_features", *SAMPLING)
+REQUIRED = ("method", "seed", "beta", "steps", "batch_size", "frechet_features", *SAMPLING)
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def complete(row: Row) -> Row:
 
     Raises UserError for what is no row.
     """
-    if not isinstance(row, dict):
+    if not isinstance(row, dict) or "experiment" not in row:
         raise UserError(f"{row!r} is not the row of a run: name the rows.jsonl of an experiment")
-    known = CONFIGURATIONS.get(row.get("experiment", ""))
+    known = CONFIGURATIONS.get(row["experiment"])
     return {"pretrained": "", "labelled": known.s if known else None} | row
 
 
@@ -166,17 +166,18 @@ def _belonging(number: int, rows: list[Row], measure: str) -> tuple[list[Row], C
     """The rows of this table, and why others of its kind (from scratch, or fine-tuned) are left out."""
     kept, left_out = [], Counter[str]()
     for row in rows:
+        known = CONFIGURATIONS.get(row["experiment"])
+        if bool(row["pretrained"]) != (number in (4, 5)):
+            continue
+        if known is None or known.s == 0:
+            left_out["of a configuration without a line in these tables"] += 1
+            continue
         if lacking := [key for key in (*REQUIRED, measure) if key not in row]:
             raise UserError(f"a row lacks {', '.join(lacking)}: name the rows.jsonl of an experiment")
         if row["method"] not in METHOD_TITLE:
             raise UserError(f"a row has the unknown method {row['method']!r}; known: {', '.join(METHOD_TITLE)}")
-        if bool(row["pretrained"]) != (number in (4, 5)):
-            continue
-        known = CONFIGURATIONS.get(row["experiment"])
         acts = row["method"] not in BETA_FREE
-        if known is None or known.s == 0:
-            left_out["of a configuration without a line in these tables"] += 1
-        elif acts and (row["beta"] != BETA or row.get("beta_from") == "estimate"):
+        if acts and (row["beta"] != BETA or row.get("beta_from") == "estimate"):
             left_out[f"with another beta than {BETA}"] += 1
         elif row["labelled"] != known.s:
             left_out["with not all of S labelled"] += 1

@@ -59,3 +59,36 @@ def test_methods_stand_in_the_papers_order_and_the_papers_values_beside():
 def test_no_rows_are_refused():
     with pytest.raises(UserError, match="no rows"):
         results_table([])
+
+
+def test_fine_tuned_rows_stand_apart_and_have_no_value_of_tables_2_and_3():
+    scratch, tuned = cells([row("nnpu", 0, 900), row("nnpu", 1, 950, pretrained="digits")])
+    assert (scratch["data (normal)"], tuned["data (normal)"]) == ("mnist-even", "mnist-even, from digits")
+    assert (tuned["paper, Table 2"], tuned["paper, Table 3 (FID, Inception)"]) == ("", "")
+    (alone,) = cells([row("pretrained", 0, 500, pretrained="digits")])
+    assert alone["non-sensitive rate"] == "0.500"
+
+
+def test_distances_on_inception_features_stand_apart_and_say_so():
+    judge, inception = cells([row("nnpu", 0, 900), row("nnpu", 1, 900, frechet_features="inception-2048")])
+    assert judge["Fréchet distance (judge)"] == "2.00"
+    assert inception["Fréchet distance (judge)"] == "3.00 (inception-2048)"
+
+
+def test_p_compares_runs_of_the_same_sampler():
+    (_, p), (_, none) = (
+        [line["p"] for line in cells([row("unsupervised", 0, 900, sampler_steps=steps), row("nnpu", 0, 990)])]
+        for steps in (25, 50)
+    )
+    assert float(p) < 1e-6
+    assert none == ""
+
+
+def test_what_was_not_measured_is_left_blank():
+    unmeasured = row("nnpu", 0, 900, experiment="folders of my own")
+    for name in ("non_sensitive_rate", "rate_low", "rate_high", "judge_confidence", "frechet_distance"):
+        del unmeasured[name]
+    del unmeasured["frechet_floor"]
+    _, line = cells([unmeasured, row("unsupervised", 0, 900, experiment="folders of my own")])
+    assert line["p"] == ""
+    assert line["non-sensitive rate"] == line["Fréchet distance (judge)"] == line["floor"] == ""

@@ -175,7 +175,7 @@ def test_sweeps_do_not_slip_in():
     swept = [
         *(row(seed=1, rate=0.99, beta=0.2), row(seed=2, rate=0.99, beta=0.1, beta_from="estimate")),
         *(row(seed=3, rate=0.99, labelled=50), row("unsupervised", 0, 0.9, beta=0.2)),
-        *(row(seed=4, experiment="mnist-digits"), row(seed=5) | {"experiment": "my folders"}),
+        *(row(seed=4, experiment="mnist-digits"), {"experiment": "folders of my own", "method": "nnpu", "seed": 5}),
     ]
     made = table(2, [row(rate=0.95), *swept])
     assert line(made).cells["nnpu"].mean == 0.95
@@ -251,6 +251,8 @@ def test_what_is_no_row_is_refused():
         table(2, [row("magic")])
     with pytest.raises(UserError, match=r"\[1\] is not the row of a run"):
         table(2, [[1]])
+    with pytest.raises(UserError, match=r"'loss': 2\} is not the row of a run"):
+        table(2, [{"loss": 2}])
 
 
 def test_every_method_has_a_title():
