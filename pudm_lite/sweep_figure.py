@@ -10,37 +10,62 @@ from .errors import UserError
 
 Row = dict[str, Any]
 
-MARKS = {"nnpu": ("o", "-"), "abspu": ("s", "--"), "upu": ("^", "-."), "supervised": ("v", ":"), "pn": ("D", "-.")}
-"""Marker and dash of each method that beta acts on or that is drawn beside it."""
+MARKS = {"nnpu": ("o", "-"), "abspu": ("s", "--"), "upu": ("^", "-."), "pn": ("D", "-.")}
+"""Marker and dash of each method that beta acts on."""
+
+
+LEVEL = {"unsupervised": "--", "supervised": ":", "pretrained": "-."}
+"""Dash of each method that beta does not act on: drawn as a level line."""
 
 
 def draw_beta_sweep(rows: list[Row]) -> Any:
-    """Two panels over the assumed share beta: non-sensitive rate and Fréchet distance.
+    """Two panels over the assumed share beta: non-sensitive rate and Fréchet distance; a pair for each experiment.
 
     A line a method: the mean over seeds, bars of one standard deviation over seeds, a small dot for every run; where
-    a point is a single run, the rate's bar is the judge's binomial interval. The unsupervised method, which has no
-    beta, is a horizontal line; the true share of U a vertical one.
-    rows: as experiments.run returns them, of one experiment, length of training and number of samples.
+    a point is a single run, the rate's bar is the judge's binomial interval. Methods that beta does not act on are
+    level lines; the true share of U is a vertical one. Runs whose beta was estimated are stars, each where it fell.
+    rows: as experiments.run and `pudm sweep` write them; of one experiment all of one network, length of training,
+    number of samples and features.
     Returns a matplotlib figure. Raises UserError for no rows, and for rows that cannot share a picture.
     """
     from matplotlib.figure import Figure
 
     if not rows:
         raise UserError("no rows to draw: run the sweep first")
-    for key in ("experiment", "steps", "n_samples"):
-        found = sorted({row[key] for row in rows})
-        if len(found) > 1:
-            raise UserError(f"rows of one {key} belong in one figure; these have {', '.join(map(str, found))}")
-    figure = Figure(figsize=(9.6, 3.7), layout="constrained")
+    by_experiment: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_experiment[row["experiment"]].append(row)
+    for some in by_experiment.values():
+        for key in ("network", "pretrained", "steps", "n_samples", "frechet_features"):
+            found = sorted({row.get(key, "") for row in some if row["method"] != "pretrained"})
+            if len(found) > 1:
+                raise UserError(f"rows of one {key} belong in one figure; these have {', '.join(map(str, found))}")
+    figure = Figure(figsize=(9.6 * len(by_experiment), 3.7), layout="constrained")
+    (parts,) = figure.subfigures(1, len(by_experiment), squeeze=False)
+    for part, some in zip(parts, by_experiment.values(), strict=True):
+        _draw_experiment(part, some)
+    return figure
+
+
+def _draw_experiment(figure: Any, rows: list[Row]) -> None:
+    first = next((row for row in rows if row["method"] != "pretrained"), rows[0])
     share = float(np.mean([row["realised_share"] for row in rows]))
+    features = "Inception" if first.get("frechet_features", "").startswith("inception") else "judge"
     panels = (
         ("non_sensitive_rate", "non-sensitive rate (share of samples)"),
-        ("frechet_distance", "Fréchet distance (judge features)"),
+        ("frechet_distance", f"Fréchet distance ({features} features)"),
     )
     for ax, (key, label) in zip(figure.subplots(1, 2), panels, strict=True):
         for method in dict.fromkeys(row["method"] for row in rows):
             some = [row for row in rows if row["method"] == method]
-            _horizontal(ax, some, key) if method == "unsupervised" else _line(ax, some, key, method)
+            if method in LEVEL:
+                _level(ax, some, key, method)
+                continue
+            given = [row for row in some if row.get("beta_from") != "estimate"]
+            if given:
+                _line(ax, given, key, method)
+            if len(given) < len(some):
+                _stars(ax, [row for row in some if row not in given], key, method)
         ax.axvline(share, color="#777777", linestyle=(0, (1, 1.5)), label=f"true share {share:.3f}")
         if key == "frechet_distance" and all("frechet_floor" in row for row in rows):
             floor = np.mean([row["frechet_floor"] for row in rows])
@@ -51,21 +76,26 @@ def draw_beta_sweep(rows: list[Row]) -> Any:
             ax.yaxis.set_minor_formatter("")
         ax.set(xlabel="assumed share β", ylabel=label)
         ax.set_xlim(0, 1.08 * max(row["beta"] for row in rows))
-    first = rows[0]
     figure.suptitle(
         f"{first['experiment']}, {first['steps']:,} training steps, {first['n_samples']:,} samples a run", fontsize=11
     )
     for ax in figure.axes:
         ax.legend(fontsize=9)
-    return figure
 
 
-def _horizontal(ax: Any, rows: list[Row], key: str) -> None:
+def _level(ax: Any, rows: list[Row], key: str, method: str) -> None:
     values = [row[key] for row in rows]
     mean, spread = np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0
-    colour = style.COLOUR["unsupervised"]
-    ax.axhline(mean, color=colour, linestyle="--", label=f"unsupervised ({_runs(values)})")
+    colour = style.COLOUR.get(method, style.PINK)
+    ax.axhline(mean, color=colour, linestyle=LEVEL[method], label=f"{method} ({_runs(values)})")
     ax.axhspan(mean - spread, mean + spread, color=colour, alpha=0.1, linewidth=0)
+
+
+def _stars(ax: Any, rows: list[Row], key: str, method: str) -> None:
+    betas, values = [row["beta"] for row in rows], [row[key] for row in rows]
+    colour = style.COLOUR.get(method, style.GREEN)
+    label = f"{method}, β estimated ({_runs(values)})"
+    ax.plot(betas, values, "*", color=colour, markersize=11, markeredgecolor="white", zorder=3, label=label)
 
 
 def _line(ax: Any, rows: list[Row], key: str, method: str) -> None:

@@ -1,0 +1,106 @@
+"""`pudm sweep`."""
+
+import argparse
+import sys
+
+from ..errors import UserError
+from .options import DEFAULT_BETA, METHOD_NAMES, add_shared_options, writable
+
+HELP = "Run every method on every configuration with every beta and seed; a JSON line each goes to OUT/rows.jsonl."
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--experiment", nargs="+", default=["mnist-even"], metavar="NAME", help="configurations of the paper's Table 1"
+    )
+    parser.add_argument(
+        "--method",
+        nargs="+",
+        default=["unsupervised", "supervised", "nnpu"],
+        metavar="METHOD",
+        help=f"any of {METHOD_NAMES}; or pretrained, which draws from --pretrained as it is",
+    )
+    parser.add_argument(
+        "--beta",
+        nargs="+",
+        type=_beta,
+        default=[DEFAULT_BETA],
+        metavar="BETA",
+        help="assumed sensitive shares, inside (0, 1); `estimate`: estimated from U and S before the runs start. "
+        "Methods that beta does not act on run once a seed",
+    )
+    parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED", help="seeds")
+    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the network's)")
+    parser.add_argument(
+        "--pretrained",
+        default="",
+        metavar="MODEL",
+        help="what to fine-tune: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`",
+    )
+    parser.add_argument(
+        "--lanes",
+        type=int,
+        default=None,
+        help="runs side by side (default: one a GPU, or one a CPU core; with --slurm, as many as SLURM lets)",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="processes that share each run, a GPU each, by accelerate launch"
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="*",
+        default=None,
+        metavar="NAME=VALUE",
+        help="a SLURM job for each run, through submitit, with these settings, such as partition=gpu timeout_min=600 "
+        "account=me; cluster=local tries the jobs out on this machine",
+    )
+    add_shared_options(parser, "outputs/sweep", n_samples="test")
+
+
+def _beta(text: str) -> float | str:
+    try:
+        return text if text == "estimate" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number inside (0, 1) nor `estimate`") from None
+
+
+def run(options: argparse.Namespace) -> None:
+    from functools import partial
+
+    from ..experiments import parse_settings
+    from ..launch import launch
+    from ..parallel import pool, run_and_keep
+    from ..sweep import Engine, plan, sweep
+
+    o = options
+    for name, value in (("--lanes", o.lanes), ("--processes", o.processes)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1; got {value}")
+    settings = parse_settings(o.set)
+    if own := settings.keys() & {"method", "beta", "seed", "steps"}:
+        raise UserError(f"--set takes no {min(own)}: that is --{min(own)}")
+    writable(o.out)
+    job = run_and_keep if o.processes == 1 else partial(launch, processes=o.processes)
+    engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes)
+    if o.slurm is not None:
+        from ..cluster import executor, submit
+
+        engine = partial(submit, job, executor=executor(o.out, o.slurm, o.lanes or 0, o.processes))
+    sampling = {name: value for name in ("sampler", "sampler_steps", "features") if (value := getattr(o, name))}
+    training = settings | ({} if o.steps is None else {"steps": o.steps})
+    entries = plan(
+        o.experiment, o.method, o.beta, o.seed, o.out, o.network, o.pretrained, o.n_samples, sampling, **training
+    )
+    outcome = sweep(entries, o.out, engine)
+    rows = o.out / "rows.jsonl"
+    if outcome.rows:
+        print(f"{len(outcome.rows)} of {len(entries)} runs are done; their tables: pudm report {rows}")
+    if len({row["beta"] for row in outcome.rows}) > 1:
+        print(f"beta's figure: pudm figure4 {rows} --out {o.out}")
+    for name, sentence in outcome.failures.items():
+        print(f"{name}: {sentence}", file=sys.stderr)
+    if outcome.failures:
+        raise UserError(
+            f"{len(outcome.failures)} of {len(entries)} runs failed ({o.out}/runs/NAME/error.txt has all of it): "
+            "put it right, and run the same command again"
+        )
