@@ -157,7 +157,7 @@ style.show(
 #
 # ### Exercise 01.1: the forward process
 #
-# Write Eq. 6 for a batch in which **every image has its own step** $t$.
+# Write `forward(x0, t, eps, alpha_bar)`: return $\mathbf x_t$ of Eq. 6 for a batch in which **every image has its own step** $t$.
 #
 # <details><summary>Hint</summary>
 #
