@@ -10,7 +10,7 @@
 # ---
 
 # %% [markdown]
-# # Told what is sensitive: the supervised risk and its push
+# # 02 · Told what is sensitive: the supervised risk and its push
 #
 # Section 3.1 of Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025): Eqs. 10-12.
 #
@@ -70,7 +70,7 @@ print(f"mode: {MODE}; each small model is trained for {SIZE['steps']} steps and 
 # %% [markdown]
 # ## 1. The smallest setting that shows it
 #
-# $\mathcal U$ holds $N$ unlabeled images $\mathbf x^{(n)}$, a share $\beta$ of them sensitive; $\mathcal S$ holds $M$ labelled sensitive images $\tilde{\mathbf x}^{(m)}$. The usual training minimises the mean of $\ell$ over $\mathcal U$ (Eq. 9, *unsupervised*).
+# $\mathcal U$ holds $N$ unlabeled images $\mathbf x^{(n)}$, a share $\beta$ of them sensitive; $\mathcal S$ holds $M$ labelled sensitive images $\tilde{\mathbf x}^{(m)}$. A *risk* is the one number, made of the errors $\ell$ of all these images, that a training makes small. The usual one is the mean of $\ell$ over $\mathcal U$ (Eq. 9, *unsupervised*).
 #
 # The paper's MNIST experiment has ten classes and needs a complete run to be worth reading (it comes at the end, from recorded rows). To *watch* the supervised risk at work we take two classes: **zeros are normal, ones are sensitive**. The proportions are those of the paper's Table 1: ten normal images to each sensitive one in $\mathcal U$, and as many labelled sensitive images in $\mathcal S$ as are hidden in $\mathcal U$.
 
@@ -103,7 +103,7 @@ style.show(figure, alt="36 images of U, mostly zeros with a few framed ones, and
 #
 # $$\frac1N\sum_n \ell(\mathbf x^{(n)};\theta)\;-\;\frac1M\sum_m \ell(\tilde{\mathbf x}^{(m)};\theta).$$
 #
-# Section 3.1 warns that this diverges. Let us see. The loop below is training at its barest: draw images, draw $(t,\epsilon)$, compute $\ell$, reduce, step. Only the line that reduces differs between the two runs.
+# The paper (Section 3.1) warns that this diverges. Let us see. The loop below is training at its barest: draw images, draw $(t,\epsilon)$, compute $\ell$, reduce, step. Only the line that reduces differs between the two runs: the first takes the difference above; the second takes Eq. 12, the paper's answer, which Sections 4 to 6 build up.
 
 # %%
 PROCESS = make_process(RECIPES["lite"])
@@ -189,7 +189,11 @@ style.show(figure, alt="The objective l_u - l_s falls without end and both error
 #
 # $$p_{\mathcal U} - p_{\mathcal S}\,\frac{w}{\ell^2} = 0\quad\Longrightarrow\quad \ell^* = \sqrt{w\,p_{\mathcal S}/p_{\mathcal U}} .$$
 #
-# So $w$ carries the unit of $\ell$ squared, and it alone decides how far the sensitive images go. Below: the strength of the push for three weights.
+# The densities are what the data are; $w$ is what we chose. It carries the unit of $\ell$ squared, and at given densities $\ell^*$ is whatever $w$ makes it: nothing in the problem says which $w$ is right.
+#
+# Two words for the rest of the notebook. The term of $\mathcal S$ that raises $\ell$ is the **push**, and its *strength* at some $\ell$ is its slope there, without the sign: how much is gained by raising $\ell$ a little. What lowers $\ell$ is the **pull**: the term $\ell$ of each image of $\mathcal U$, with slope 1. Of all images of $\mathcal U$ only the hidden sensitive ones, a share $\beta$, look like those of $\mathcal S$, so the pull on sensitive images has strength $\beta$.
+#
+# Below: the strength of the push $w/\ell$, that is $w/\ell^2$, for three weights. The thick orange curve is ahead of its time: it is the push that Section 4 derives (Eq. 11), drawn here to compare.
 
 # %%
 WEIGHTS = {0.1: "-.", 10.0: "--", 1000.0: ":"}
@@ -209,7 +213,7 @@ ax.legend(fontsize=9)
 style.show(figure, alt="Slope of w/l for three weights and of -log(1-exp(-l)), both axes logarithmic")
 
 # %% [markdown]
-# **Reading it.** Each dot is where the push of $w/\ell$ is as strong as the pull of the sensitive images hidden in $\mathcal U$ (one image of $\mathcal U$ in eleven; the line); left of it the push wins, right of it the pull. Changing $w$ a hundredfold moves the dot tenfold, all over the axis. The orange curve of Eq. 11 comes without a $w$: it falls like $1/\ell$ near 0, and beyond $\ell\approx 1$ it drops off a cliff, faster than any power. Where does it come from?
+# **Reading it.** Each dot is where the push of $w/\ell$ is as strong as the pull of the sensitive images hidden in $\mathcal U$ (one image of $\mathcal U$ in eleven; the line); left of it the push wins, right of it the pull. (It is $\ell^*$ of above where only sensitive images live, so that $p_{\mathcal U} = \beta\,p_{\mathcal S}$.) Changing $w$ a hundredfold moves the dot tenfold, all over the axis. The orange curve of Eq. 11 comes without a $w$: it falls like $1/\ell$ near 0, and beyond $\ell\approx 1$ it drops off a cliff, faster than any power. Where does it come from?
 #
 # ## 4. A probability made of $\ell$ (Eqs. 10 and 11)
 #
@@ -221,7 +225,7 @@ style.show(figure, alt="Slope of w/l for three weights and of -log(1-exp(-l)), b
 #
 # $$\ell_{\rm BCE}(\mathbf x,y;\theta) = -\log p_\theta(y\mid\mathbf x) = (1-y)\,\ell(\mathbf x;\theta) - y\,\log\!\big(1-e^{-\ell(\mathbf x;\theta)}\big).$$
 #
-# For $y=0$ nothing is new: the cost is $\ell$. For $y=1$ there is the push. In two lines of code, beside the package's versions:
+# For $y=0$ nothing is new: the cost is $\ell$, the pull. For $y=1$ there is the push $-\log(1-e^{-\ell})$, the orange curve's: no weight in it. In two lines of code, beside the package's versions:
 
 # %% tags=["expected"]
 l = torch.linspace(0.01, 5, 400, dtype=torch.float64)
@@ -250,7 +254,7 @@ style.show(
 #
 # ### Exercise 02.1: the push
 #
-# Write the push for single precision. `ell` may be anything from 0 up. Where $\ell$ is smaller than $10^{-8}$ (0 in particular) take its value at $10^{-8}$, so that the loss stays finite.
+# Write `push(ell)`: return $-\log(1-e^{-\ell})$ for each number of `ell`, in single precision. `ell` may hold anything from 0 up. Where $\ell$ is smaller than $10^{-8}$ (0 in particular) take its value at $10^{-8}$, so that the loss stays finite.
 #
 # <details><summary>Hint</summary>
 #
@@ -273,7 +277,7 @@ check_02_1(push)
 # %% [markdown]
 # ### Exercise 02.2: how hard it pushes
 #
-# What training feels is not the cost but its slope. Derive $\frac{d}{d\ell}\big[-\log(1-e^{-\ell})\big]$ on paper, bring it into a form with a single exponential, and write it, again for single precision ($\ell>0$, small or very large).
+# What training feels is not the cost but its slope. Derive $\frac{d}{d\ell}\big[-\log(1-e^{-\ell})\big]$ on paper, bring it into a form with a single exponential, and write it as `slope(ell)`, again for single precision ($\ell>0$, small or very large).
 #
 # <details><summary>Hint</summary>
 #
@@ -380,9 +384,11 @@ assert torch.allclose(bce_sensitive(l).double(), truth, rtol=1e-6, atol=1e-7)
 #
 # ### Exercise 02.3: Eq. 12 from two vectors
 #
+# Write `supervised_risk(l_u, l_s)`: return Eq. 12. `l_u` holds the $N$ errors $\ell(\mathbf x^{(n)})$ of $\mathcal U$, `l_s` the $M$ errors $\ell(\tilde{\mathbf x}^{(m)})$ of $\mathcal S$.
+#
 # <details><summary>Hint</summary>
 #
-# Two means, each over its own group: $N$ and $M$ differ. You may call your `push` from 02.1.
+# Two means, each over its own group: $N$ and $M$ differ. First the push of each image, then the mean. You may call your `push` from 02.1.
 #
 # </details>
 
@@ -414,6 +420,8 @@ assert torch.allclose(cross_entropy(l_u, l_s), risk.value)
 # Eq. 8 is a squared *norm*: a **sum** over pixels. Many training scripts take the **mean** instead. For Eq. 9, the unsupervised loss, this is harmless: it only rescales the loss. For Eq. 11 it is not: $e^{-\ell}$ of a sum and of a mean are different probabilities.
 #
 # ### Exercise 02.4: one error, two scales
+#
+# Write `ell_and_slope(eps, eps_hat, reduction)`: return two vectors with one number for each image. The first is its error $\ell$, the squared differences of `eps` and `eps_hat` summed over the pixels (`"sum"`) or averaged (`"mean"`); the second is the slope of the push at that $\ell$.
 #
 # <details><summary>Hint</summary>
 #
@@ -449,7 +457,7 @@ assert torch.allclose(noise_error(eps, eps_hat, scale=784.0), off.sum(1))
 assert torch.allclose(noise_error(eps, eps_hat, scale=1.0), off.mean(1))
 
 # %% [markdown]
-# Where do the errors of a trained model lie? We train a small one, the usual way (unsupervised, Eq. 9), with the package's trainer, and look at its errors on *held-out* zeros and ones, over all noise levels.
+# Where do the errors of a trained model lie? We train a small one, the usual way (unsupervised, Eq. 9), with the package's trainer, which takes a method by its name, and look at its errors on *held-out* zeros and ones, over all noise levels.
 
 
 # %%
@@ -511,7 +519,7 @@ ax.legend(loc="lower left")
 style.show(figure, alt="Median l of zeros and ones by step t, and two levels above which the push is weak or gone")
 
 # %% [markdown]
-# **Reading it** (lab mode). At the scale of Eq. 8 (the table's last line) the median error of a held-out one is about 11. There the push has a strength of about 0.00002 against a pull of 0.09, and in about a quarter of the draws it is gone altogether. Divide by 784, and *the same errors* are about 0.01 and the push there about 70. The figure shows where the exceptions are. Its lower dashed line is the $\ell$ at which push and pull balance (Section 8 derives it): only the steps of nearly pure noise, at the right end, lie below. And at those steps $\mathbf x_t$ hardly shows which digit it once was, so what raises the error of ones there raises that of zeros too, and all of $\mathcal U$ holds against it.
+# **Reading it** (lab mode). At the scale of Eq. 8 (the table's last line) the median error of a held-out one is about 11. There the push has a strength of about 0.00002 against a pull of 0.09, and in about a quarter of the draws it is gone altogether. Divide by 784, and *the same errors* are about 0.01 and the push there about 70. The figure shows where the exceptions are. Its lower dashed line is the $\ell$ at which push and pull balance (set $1/(e^\ell-1)=\beta$; Section 8 has more to say of it): only the steps of nearly pure noise, at the right end, lie below. And at those steps $\mathbf x_t$ hardly shows which digit it once was, so what raises the error of ones there raises that of zeros too, and all of $\mathcal U$ holds against it.
 #
 # (Ones are *easier*: over most steps their curve lies below that of the zeros, although the model saw ten times fewer of them. A small $\ell$ does not mean "seen often".)
 #
@@ -551,7 +559,7 @@ widget02_push(typical, SHARE, error=min(max(float(e_s.median()), 1e-4), 1.0))
 #
 # ### Exercise 02.5: the best $\ell$
 #
-# Set the derivative to zero and solve for $\ell$.
+# Set the derivative to zero, solve for $\ell$, and write `best_ell(p_u, p_s)` that returns it.
 #
 # <details><summary>Hint</summary>
 #
@@ -572,13 +580,13 @@ def best_ell(p_u: Tensor, p_s: Tensor) -> Tensor:
 check_02_5(best_ell)
 
 # %% [markdown]
-# The answer is $e^{-\ell^*} = \dfrac{p_{\mathcal U}}{p_{\mathcal U}+p_{\mathcal S}}$: Bayes' rule. With Eq. 11, and with no weight to choose, the best $\ell$ says exactly how probable it is that $\mathbf x$ came from the set that was called normal. This is what "well-balanced" means in Section 3.1.
+# The answer is $e^{-\ell^*} = \dfrac{p_{\mathcal U}}{p_{\mathcal U}+p_{\mathcal S}}$: Bayes' rule. With Eq. 11, and with no weight to choose, the best $\ell$ says exactly how probable it is that $\mathbf x$ came from the set that was called normal. This is what "well-balanced" means in the paper's Section 3.1.
 #
-# But Eq. 12 calls $\mathcal U$ normal, and $\mathcal U$ is a mixture (Eq. 13): $p_{\mathcal U} = \beta\,p_{\mathcal S}+(1-\beta)\,p_{\mathcal N}$. Where only sensitive images live, $p_{\mathcal N}=0$ and $p_{\mathcal U}=\beta\,p_{\mathcal S}$, so
+# But Eq. 12 calls $\mathcal U$ normal, and $\mathcal U$ is a mixture (Eq. 13): $p_{\mathcal U} = \beta\,p_{\mathcal S}+(1-\beta)\,p_{\mathcal N}$, with $p_{\mathcal N}$ the density of normal images. Where only sensitive images live, $p_{\mathcal N}=0$ and $p_{\mathcal U}=\beta\,p_{\mathcal S}$, so
 #
 # $$\ell^* = \log\!\Big(1+\frac1\beta\Big),$$
 #
-# **a ceiling**, whatever the data look like. A one-dimensional example, where all of this can be seen. The three curves on the right are found by brute force, by `scipy`, not by the formula:
+# **a ceiling**, whatever the data look like. A one-dimensional example, where all of this can be seen. On the right the best $\ell$ for three risks: Eq. 12 on this $\mathcal U$; Eq. 12 if $\mathcal U$ held normal images alone; and Eq. 15, which is the cross entropy of Eq. 11 with the *true* label of every image, $(1-\beta)\,\mathbb E_{p_{\mathcal N}}[\ell] + \beta\,\mathbb E_{p_{\mathcal S}}[-\log(1-e^{-\ell})]$: nobody can compute it, and notebook 03 starts from it. All three are found by brute force, by `scipy`, not by the formula:
 
 # %%
 x = np.linspace(-3, 6.5, 120)
@@ -622,7 +630,7 @@ for ax in axes:
 style.show(figure, alt="Densities of U and S in one dimension, and the best l by x: Eq. 12 levels off at the ceiling")
 
 # %% [markdown]
-# **Reading it.** Right of $x=3$ every point is sensitive. With clean normal data (dotted) or true labels (dashed) the best $\ell$ climbs without limit: the further into sensitive land, the more certain. With $\mathcal U$ as it is (solid) it stops at $\log 12\approx2.5$, because each sensitive image that hides in $\mathcal U$ votes "normal" there. As a *classifier* that would still do: $e^{-2.5}$ is 8 %. Two facts together spoil it for a *diffusion model*:
+# **Reading it.** Right of $x=3$ nearly every point is sensitive. With clean normal data (dotted) or true labels (dashed) the best $\ell$ climbs without limit: the further into sensitive land, the more certain. With $\mathcal U$ as it is (solid) it stops at $\log 12\approx2.5$, because each sensitive image that hides in $\mathcal U$ votes "normal" there. As a *classifier* that would still do: $e^{-2.5}$ is 8 %. Two facts together spoil it for a *diffusion model*:
 #
 # 1. $\ell$ cannot be chosen freely. It is a denoising error, and even for the images that the model knows best it stays far from 0.
 # 2. Summed over pixels, that error is mostly far *above* 2.5 already. Then Eq. 12 asks for the opposite of what we want: to bring sensitive images *down* to the ceiling.
@@ -654,7 +662,7 @@ print(f"net slope at the median error, l = {at:.1f} (a sum):")
 print(f"unsupervised {SHARE:+.5f}, supervised {SHARE + push_slope(at):+.5f}, proposed {SHARE * push_slope(at):+.5f}")
 
 # %% [markdown]
-# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images: at the median error the two differ by a few parts in ten thousand. It leaves it only at the band's left end, at steps of nearly pure noise, and crosses zero at the dot, the ceiling. The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
+# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images: at the median error the two differ by two parts in ten thousand. It leaves it only at the band's left end, at steps of nearly pure noise, and crosses zero at the dot, the ceiling. The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
 #
 # So we predict: **with summed errors the supervised method changes little; with mean errors it changes a lot.** To the test.
 #
@@ -743,7 +751,7 @@ for (name, seed, settings), rows in sorted(found.items(), key=str):
 print(f"{compared} seed(s) with all three methods")
 
 # %% [markdown]
-# **Reading it.** Start with the paper's column: from unsupervised to supervised it moves by less than half a point, from there to the proposed method by seven. That is the finding of Section 5.4.1. Then look at ours, made with another network, another sampler and a much shorter training: the unsupervised rows lie near 0.909, the share of normal images in $\mathcal U$, the proposed rows far above. Where a supervised row stands between them, "of the way" says how far it got. (The last line says for how many seeds; if it is 0, those runs have not been recorded yet, and `pudm train --method supervised` makes one.) Where supervised training gains a little, remember the noisy steps of Section 7: there, where it is decided *what* the image will be, the summed error is small enough for the push to be awake.
+# **Reading it.** Start with the paper's column: from unsupervised to supervised it moves by less than half a point, from there to the proposed method by seven. That is the finding of the paper's Section 5.4.1. Then look at ours, made with another network, another sampler and a much shorter training: the unsupervised rows lie near 0.909, the share of normal images in $\mathcal U$, the proposed rows far above. Where a supervised row stands between them, "of the way" says how far it got. (The last line says for how many seeds; if it is 0, those runs have not been recorded yet, and `pudm train --method supervised` makes one.) Where supervised training gains a little, remember the noisy steps of Section 7: there, where it is decided *what* the image will be, the summed error is small enough for the push to be awake.
 #
 # (Rates of different runs differ by chance as well: the brackets are 95 % intervals for the drawn samples alone and say nothing of another seed's training.)
 
@@ -759,8 +767,8 @@ print(f"{compared} seed(s) with all three methods")
 # ## What to take along
 #
 # - $-\ell$ has no floor: maximising $\ell$ diverges, and takes the normal images with it.
-# - $1/\ell$ is bounded, but its weight has the unit of $\ell^2$ and decides everything.
-# - Eq. 10 turns $\ell$ into a probability; the cross entropy of Eq. 11 is bounded and needs no weight: its best $\ell$ is Bayes' rule.
+# - $1/\ell$ is bounded below, but its weight has the unit of $\ell^2$, and nothing says which weight is right.
+# - Eq. 10 turns $\ell$ into a probability; the cross entropy of Eq. 11 is bounded below and needs no weight: its best $\ell$ is Bayes' rule.
 # - Write the push with `expm1`. Below $10^{-8}$ a floor; past 17 it is zero in single precision, and that is no accident of rounding but the message.
 # - The unit of $\ell$ (sum or mean) decides whether there is a push at all. Record it.
 # - With sensitive images in $\mathcal U$, Eq. 12 has a ceiling at $\log(1+1/\beta)$; summed errors are above it, so the push of $\mathcal S$ loses to the pull of those who hide. The next notebook takes that pull away.
