@@ -10,7 +10,7 @@
 # ---
 
 # %% [markdown]
-# # The positive-unlabeled risk, on a toy where the answer is known
+# # 03 · The positive-unlabeled risk, on a toy where the answer is known
 #
 # Section 3.2 of Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025): Eqs. 13-19 and Algorithm 1.
 #
@@ -23,7 +23,7 @@
 #
 # **What it costs**: in `lab` mode about one minute on two CPU cores and less than 2 GB of memory; in `fast` mode, which the tests use, seconds. No GPU is needed (free Colab T4: not run here).
 #
-# It helps to have met $\ell$ (notebook 01) and the push $-\log(1-e^{-\ell})$ (notebook 02).
+# It helps to have met $\ell$ (notebook 01) and the push $-\log(1-e^{-\ell})$ (notebook 02). A reminder of the letters: $\mathcal U$ are the unlabeled data, a share $\beta$ of them sensitive; $\mathcal S$ the few labelled sensitive ones; $p_{\mathcal U}$, $p_{\mathcal S}$, $p_{\mathcal N}$ the distributions of unlabeled, sensitive and normal data; $\ell(\mathbf x)$ the noise error of Eq. 8, small where the model knows such points and can draw them. A *risk* is the one number, made of many $\ell$, that training makes small.
 
 # %%
 from dataclasses import replace
@@ -101,11 +101,11 @@ style.show(
 # %% [markdown]
 # On the left, the gap of the ring is filled: a model that learns $\mathcal U$ learns a sixth blob. On the right the same points with what nobody told: the contours are $p_{\mathcal N}$ (solid) and $p_{\mathcal S}$ (dashed).
 #
-# Round Gaussians have a second gift. Noising one (Eq. 5) gives another, with mean $\sqrt{\bar\alpha_t}\,\mu$ and variance $\bar\alpha_t\sigma^2 + 1-\bar\alpha_t$, so the density of $\mathbf x_t$ is known at every $t$. And the noise estimate that minimises Eq. 8, the average of $\epsilon$ given $\mathbf x_t$, is Tweedie's formula:
+# That both densities can be written down is one reason to take round Gaussians. Here is the other: noising one (Eq. 5) gives another, with mean $\sqrt{\bar\alpha_t}\,\mu$ and variance $\bar\alpha_t\sigma^2 + 1-\bar\alpha_t$, so the density $p_t$ of the noisy points $\mathbf x_t$ is known at every $t$. And the noise estimate that minimises Eq. 8, the average of $\epsilon$ given $\mathbf x_t$, is Tweedie's formula:
 #
 # $$\epsilon^*(\mathbf x_t, t) = \mathbb E[\epsilon \mid \mathbf x_t] = -\sqrt{1-\bar\alpha_t}\;\nabla_{\mathbf x_t} \log p_t(\mathbf x_t).$$
 #
-# That is the network that endless training would give. We write it in one line with autograd and see that the package's closed form agrees:
+# ($\nabla_{\mathbf x_t}$ is the gradient by the coordinates of $\mathbf x_t$.) That is the network that endless training would give. We write it in one line with autograd and see that the package's closed form agrees:
 
 # %%
 process = toy.toy_process()
@@ -167,7 +167,7 @@ style.show(
 #
 # ### Exercise 03.1: an average over normal points without normal points
 #
-# Multiply Eq. 14 by any function $f$ and integrate. You are given the values of $f$ at points of $\mathcal U$ and at points of $\mathcal S$; return the estimate of $\mathbb E_{p_{\mathcal N}}[f]$. (The values may be vectors: then so is the mean.)
+# Multiply Eq. 14 by any function $f$ and integrate. Write `normal_mean(f_u, f_s, beta)`: you are given the values of $f$ at points of $\mathcal U$ and at points of $\mathcal S$; return the estimate of $\mathbb E_{p_{\mathcal N}}[f]$, the average of $f$ over $p_{\mathcal N}$. (The values may be vectors: then so is the mean.)
 #
 # <details><summary>Hint</summary>Eq. 14 gives (1 − β) E_N[f] = E_U[f] − β E_S[f]. What is on the left that you do not want? Take means over the first dimension.</details>
 
@@ -202,7 +202,15 @@ for name, value in (("mean of U", data.u.mean(0)), ("found with Eq. 14", found),
 #
 # $$\mathcal L_{\rm PN}(\theta) = \beta\,\mathbb E_{p_{\mathcal S}}\big[-\log(1-e^{-\ell})\big] + (1-\beta)\,\mathbb E_{p_{\mathcal N}}[\ell]. \quad (15)$$
 #
-# The second term needs $p_{\mathcal N}$. Exercise 03.1 has just removed that need: $(1-\beta)\,\mathbb E_{p_{\mathcal N}}[\ell] = \mathbb E_{p_{\mathcal U}}[\ell] - \beta\,\mathbb E_{p_{\mathcal S}}[\ell]$ (16), so (17), and with means over the data in place of expectations
+# The second term needs $p_{\mathcal N}$. Exercise 03.1 has just removed that need:
+#
+# $$(1-\beta)\,\mathbb E_{p_{\mathcal N}}[\ell] = \mathbb E_{p_{\mathcal U}}[\ell] - \beta\,\mathbb E_{p_{\mathcal S}}[\ell]. \quad (16)$$
+#
+# The right side we call the *normal part* of the risk. Put into Eq. 15 it gives
+#
+# $$\mathcal L_{\rm PN}(\theta) = \beta\,\mathbb E_{p_{\mathcal S}}\big[-\log(1-e^{-\ell})\big] + \mathbb E_{p_{\mathcal U}}[\ell] - \beta\,\mathbb E_{p_{\mathcal S}}[\ell], \quad (17)$$
+#
+# and with means over the data in place of expectations
 #
 # $$\mathcal L_{\rm PN}(\theta) \simeq \beta\,\mathcal L_{\mathcal S}^+ + \mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-,\qquad
 # \mathcal L_{\mathcal S}^+ = \tfrac1M\sum_m -\log(1-e^{-\ell(\tilde{\mathbf x}^{(m)})}),\quad
@@ -211,7 +219,7 @@ for name, value in (("mean of U", data.u.mean(0)), ("found with Eq. 14", found),
 #
 # ### Exercise 03.2: the unbiased risk
 #
-# Write Eq. 18. A superscript + marks the cost of a point as sensitive (the push), − its cost as normal ($\ell$); $\mathcal U$ holds $N$ points $\mathbf x^{(n)}$, $\mathcal S$ holds $M$ points $\tilde{\mathbf x}^{(m)}$. You may use `bce_sensitive(l)`, the push of notebook 02 (one value per point), or write it yourself with `expm1`.
+# Write Eq. 18 as `unbiased_risk(l_u, l_s, beta)`. A superscript + marks the cost of a point as sensitive (the push), − its cost as normal ($\ell$); $\mathcal U$ holds $N$ points $\mathbf x^{(n)}$, $\mathcal S$ holds $M$ points $\tilde{\mathbf x}^{(m)}$. You may use `bce_sensitive(l)`, the push of notebook 02 (one value per point), or write it yourself with `expm1`: the checks of this and the next exercises try an $\ell$ of $10^{-7}$ in single precision.
 #
 # <details><summary>Hint</summary>Three means. One of them appears with the push, one with a minus. beta stands in front of both terms of S.</details>
 
@@ -303,7 +311,7 @@ for beta in (0.2, 0.5):
     )
 
 # %% [markdown]
-# **Above**, $\beta = \pi = 0.2$. On the right the solid line of Eq. 16 covers the dotted truth, whose bottom is the mean of the normal points. The push adds a hill over the sensitive blob, so the star, the lowest *total* risk, lies a little farther from it than the cross: even Eq. 15 with all labels trades some fit for distance.
+# **Above**, $\beta = \pi = 0.2$. On the right the solid line of Eq. 16 covers the dotted truth, whose bottom is the mean of the normal points. The push adds a hill over the sensitive blob, so the star, the lowest *total* risk, lies a little farther from it than the green plus, the mean of the normal points, which it nearly covers: even Eq. 15 with all labels trades some fit for distance.
 #
 # **Below**, somebody assumes 0.5. Now $\pi-\beta$ is negative: every step away from $\mathcal S$ is rewarded. The bottom of the solid line moves left, past the normal points, and dips *below zero* (hatched on the left), although it stands for an average of positive numbers. The non-negative risk cuts the dip off: there only the push is left, it still slopes away from $\mathcal S$, and the star stands at the very edge of the picture. So a $\beta$ that is too large is punished twice: the clamp is at work with any amount of data, and the model leaves the normal points.
 #
@@ -331,6 +339,8 @@ widget03_landscape(land)
 #
 # ### Exercise 03.3: the value of Eq. 19
 #
+# Write `nonnegative_risk(l_u, l_s, beta)`: return the number that Eq. 19 stands for on a batch.
+#
 # <details><summary>Hint</summary>The maximum holds the normal part only, and it is taken once, after the means: it is a statement about the whole batch.</details>
 
 
@@ -353,7 +363,7 @@ check_03_3(nonnegative_risk)
 #
 # $$\nabla_\theta\; -\big(\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-\big) \qquad\text{(line 7)}$$
 #
-# alone, until the normal part is non-negative again. That is **not** the gradient of Eq. 19, which would be $\beta\,\nabla\mathcal L_{\mathcal S}^+$ there. Return the value (Eq. 19), the objective (a number whose gradient is the one that Algorithm 1 follows), and whether the two have parted. The check moves every $\ell$ a little and watches your objective.
+# alone, until the normal part is non-negative again. That is **not** the gradient of Eq. 19, which would be $\beta\,\nabla\mathcal L_{\mathcal S}^+$ there. Write `algorithm_1(l_u, l_s, beta)`: return the value (Eq. 19), the objective (a number whose gradient is the one that Algorithm 1 follows), and whether the two have parted. The check moves every $\ell$ a little and watches your objective.
 #
 # <details><summary>Hint</summary>An if-else. In the second branch the push is left out of the objective, but not of the value.</details>
 
@@ -379,7 +389,7 @@ check_03_4(algorithm_1)
 # %% [markdown]
 # ### Exercise 03.5: the absolute value
 #
-# After Eq. 19 the paper names an alternative: $|\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-|$ in place of the maximum (Hammoudeh & Lowd 2020). Write that risk. What does its gradient keep that line 7 leaves out?
+# After Eq. 19 the paper names an alternative: $|\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-|$ in place of the maximum (Hammoudeh & Lowd 2020). Write that risk as `absolute_risk(l_u, l_s, beta)`. What does its gradient keep that line 7 leaves out?
 #
 # <details><summary>Hint</summary>One word of exercise 03.3 changes. Where the normal part is negative its gradient turns around, as in line 7, but the push goes on.</details>
 
@@ -411,7 +421,7 @@ assert torch.isclose(risks.nnpu(l_u, l_s, BETA).value, BETA * bce_sensitive(l_s)
 # %% [markdown]
 # Eq. 18 has negative slopes: it would raise these $\ell$ further. The other two have positive slopes: they bring $\ell$ on $\mathcal S$ down again; `abspu` a little less, because its push goes on.
 #
-# Now train. All six networks start from the same weights and see the same draws; only the line that reduces $\ell$ to a number differs. At intervals $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$ is measured on the training data and on fresh *held-out* data. The `pn` network is the oracle: it is told which points of $\mathcal U$ are normal. (`pnu` waits for section 7.)
+# Now train. All six networks start from the same weights and see the same draws; only the line that reduces $\ell$ to a number differs. (That $\ell$ is a *sum* over the two coordinates, Eq. 8 as it stands. `toy.train` multiplies the mean over the coordinates by a number `ell_scale`, 2 unless you say otherwise.) At intervals $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$ is measured on the training data and on fresh *held-out* data. The `pn` network is the oracle: it is told which points of $\mathcal U$ are normal. (`pnu` waits for section 7.)
 
 # %%
 METHODS = ("unsupervised", "upu", "nnpu", "abspu", "pn", "pnu")
@@ -503,7 +513,7 @@ for name, points in {"exact p_N": exact["p_N"], **drawn}.items():
     print(f"{name:13s} {toy.sensitive_share(points, p_s, p_n):10.1%} {off_the_data(points):14.1%}")
 
 # %% [markdown]
-# *Crosses are sensitive, their share stands in the title; the grey contour is $p_{\mathcal N}$.* The unsupervised network copies $\mathcal U$, gap included. `upu` has destroyed itself: with $\ell$ that large its noise estimates are meaningless, and the sampler's clip leaves the points on the border. `nnpu` and `abspu` keep the gap empty with the same 20 labels. They pay: more points lie off the blobs than the unsupervised network draws there, and the two blobs next to the gap thin out. In `lab` mode the oracle `pn` pays nearly as much, so this is not the price of missing labels. It is the push, which costs fit near $\mathcal S$ (compare the star and the cross in section 4); and at this size of $\ell$, a sum over only two numbers, the push is strong: notebook 02 tells why the *scale* of $\ell$ decides that.
+# *Crosses are sensitive, their share stands in the title; the grey contour is $p_{\mathcal N}$.* The unsupervised network copies $\mathcal U$, gap included. `upu` has destroyed itself: with $\ell$ that large its noise estimates are meaningless, and the sampler's clip leaves the points on the border. `nnpu` and `abspu` keep the gap empty with the same 20 labels. They pay: more points lie off the blobs than the unsupervised network draws there, and the two blobs next to the gap thin out. In `lab` mode the oracle `pn` pays nearly as much, so this is not the price of missing labels. It is the push, which costs fit near $\mathcal S$ (compare the star and the green plus in section 4); and at this size of $\ell$, a sum over only two numbers, the push is strong: notebook 02 tells why the *scale* of $\ell$ decides that.
 #
 # ### Question in words 2
 #
@@ -541,7 +551,7 @@ assert abs((push + normal).mean() - truth) < 5 * (spread / SIZE["draws"] ** 0.5 
 # %% [markdown]
 # ### Exercise 03.6: the variance of Eq. 18
 #
-# A batch has $n_u$ unlabeled and $n_s$ sensitive points, drawn independently. You are given $\ell$ on two large pools; return the variance of Eq. 18 over batches.
+# A batch has $n_u$ unlabeled and $n_s$ sensitive points, drawn independently. Write `risk_variance(l_u, l_s, beta, n_u, n_s)`: you are given $\ell$ on two large pools; return the variance of Eq. 18 over batches.
 #
 # <details><summary>Hint</summary>The mean of n independent numbers has variance Var / n. U and S are independent, so their variances add. But L_S⁺ and L_S⁻ are means over <b>the same</b> points: what does one sensitive point add to the sum of both?</details>
 
@@ -616,7 +626,7 @@ style.show(
 #
 # **Middle**: the markers (batches) lie on the lines (exercise 03.6). More sensitive points a batch help until the variance of the 64 unlabeled ones is all that is left.
 #
-# **Right**: the bias. For the good model it fades within a few sensitive points a batch; for the network that `nnpu` has trained, whose $\ell$ on $\mathcal S$ is large and scattered, it fades slowly. The Gaussian line gives the size, not the digits: $\ell$ has a long upper tail, and means of a few such numbers are no Gaussians. A bias in a *value* is harmless in itself; what matters is how often a *step* is turned around merely because the batch is small: for a Gaussian, with probability $\Phi(-m/s)$.
+# **Right**: the bias. For the good model it fades within a few sensitive points a batch; for the network that `nnpu` has trained, whose $\ell$ on $\mathcal S$ is large and scattered, it fades slowly. The Gaussian line gives the size, within a factor of about two, and not the digits: $\ell$ has a long upper tail, and means of a few such numbers are no Gaussians. A bias in a *value* is harmless in itself; what matters is how often a *step* is turned around merely because the batch is small: for a Gaussian, with probability $\Phi(-m/s)$.
 #
 # And with images? The rows of this package's complete MNIST runs say how often the clamp acted:
 
@@ -698,7 +708,7 @@ for method in ("nnpu", "pnu", "pn"):
 #
 # 1. Train `nnpu` with `replace(data, s=data.s[:5])`, and with 200 sensitive points from `toy.toy_split(..., n_s=200)`. When does `upu` survive? The next cell has a start.
 # 2. Train `nnpu` with a wrong `beta`, 0.1 and 0.35. What does `L_U_minus - beta * L_S_minus` do on *held-out* data now, and what does section 4 say about it?
-# 3. Give `toy.train` a larger `ell_scale` (20, say). The push sleeps. What happens to the points off the data, and to the gap?
+# 3. Give `toy.train` a larger `ell_scale` (20 in place of 2, say): every $\ell$ is ten times as large. The push sleeps. What happens to the points off the data, and to the gap?
 
 # %%
 few = replace(data, s=data.s[:5])  # five labelled sensitive points
