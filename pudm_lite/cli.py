@@ -6,7 +6,7 @@ import sys
 
 from .errors import UserError
 
-COMMANDS = ("figure1", "train", "sample", "evaluate", "report", "ship", "grade", "bench", "judge")
+COMMANDS = ("figure1", "train", "sweep", "sample", "evaluate", "report", "figure4", "ship", "grade", "bench", "judge")
 
 
 def _parser() -> argparse.ArgumentParser:
