@@ -6,7 +6,20 @@ import sys
 
 from .errors import UserError
 
-COMMANDS = ("figure1", "train", "sweep", "sample", "evaluate", "report", "figure4", "ship", "grade", "bench", "judge")
+COMMANDS = (
+    "figure1",
+    "train",
+    "sweep",
+    "sample",
+    "evaluate",
+    "report",
+    "figure4",
+    "ship",
+    "grade",
+    "bench",
+    "judge",
+    "data",
+)
 
 
 def _parser() -> argparse.ArgumentParser:
