@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,34 @@ def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise UserError(f"{path} is not an .npz file of arrays: run the command that wrote it again") from None
 
 
+@contextmanager
+def alone(path: Path, busy: str = "") -> Iterator[None]:
+    """Hold a lock beside `path`, which processes that read, change and write it back take in turns.
+
+    busy: what to say, as a UserError, rather than wait for another that holds it.
+    Raises UserError when the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0 if busy else -1)
+    except Timeout:
+        raise UserError(busy) from None
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent} ({error.strerror}): choose another folder with --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Put rows, one JSON line each, into `path`; a row that is there already is not written twice."""
-    kept = read_rows(path) if path.exists() else []
-    lines = [json.dumps(row) for row in [*kept, *(row for row in rows if row not in kept)]]
-    write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
+    with alone(path):
+        kept = read_rows(path) if path.exists() else []
+        lines = [json.dumps(row) for row in [*kept, *(row for row in rows if row not in kept)]]
+        write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

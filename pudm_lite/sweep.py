@@ -1,8 +1,8 @@
 """Many runs as one: the product of data, methods, betas and seeds; run again, and only what is missing is run."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import UserError
 from .experiments import Experiment, configuration_of, experiment, material_of
-from .files import read_rows, write_whole
+from .files import alone, read_rows, write_whole
 from .parallel import Hear, Row, finished, pool, remember, run_and_keep
 from .priors import estimate_beta
 from .sweep_table import SweepTable, sentence
@@ -122,7 +122,8 @@ def sweep(
         rows[name] = row | ({"beta_from": ESTIMATE} if beta_from[name] == ESTIMATE else {})
         _write_row(root / "rows.jsonl", rows[name])
 
-    with _alone(root):
+    busy = f"another sweep works in {root}: wait for it, or choose another folder with --out"
+    with alone(root / "sweep", busy):
         for entry in entries:
             if row := finished(root, entry.exp):
                 keep(entry.exp.name, row)
@@ -144,26 +145,12 @@ def sweep(
     return Outcome([rows[name] for name in beta_from if name in rows], failures)
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold root's lock. Raises UserError when another process has it."""
-    from filelock import FileLock, Timeout
-
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".sweep.lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"another sweep works in {root}: wait for it, or choose another folder with --out") from None
-    except OSError as error:
-        raise UserError(f"cannot write to {root} ({error.strerror}): choose another folder with --out") from None
-
-
 def _write_row(path: Path, row: Row) -> None:
     """Add a row; where the run itself put the same there, not knowing where its beta came from, in that one's place."""
-    kept = read_rows(path) if path.exists() else []
     plain = {key: value for key, value in row.items() if key != "beta_from"}
-    rows = [other for other in kept if other not in (row, plain)] + [row]
-    if rows != kept:
-        lines = [json.dumps(each) for each in rows]
-        write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
+    with alone(path):
+        kept = read_rows(path) if path.exists() else []
+        rows = [other for other in kept if other not in (row, plain)] + [row]
+        if rows != kept:
+            lines = [json.dumps(each) for each in rows]
+            write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))

@@ -1,6 +1,8 @@
 """A sweep is the product of its lists, each run once, whatever fails; its rows are on disk at once."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +11,7 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from pudm_lite import cli
+from pudm_lite import cli, files
 from pudm_lite import sweep as sweep_module
 from pudm_lite.errors import UserError
 from pudm_lite.experiments import experiment
@@ -212,6 +214,25 @@ def test_two_sweeps_in_one_folder_are_refused(tmp_path):
     with FileLock(tmp_path / ".sweep.lock"), pytest.raises(UserError, match="another sweep works in"):
         sweep(small(tmp_path), tmp_path, Engine(), quiet())
     sweep(small(tmp_path), tmp_path, Engine(), quiet())
+
+
+def test_rows_of_two_writers_at_once_are_both_kept(tmp_path, monkeypatch):
+    def slow(path):
+        rows = read_rows(path)
+        time.sleep(0.2)
+        return rows
+
+    path = tmp_path / "rows.jsonl"
+    files.write_rows(path, [{"run": "a"}])
+    monkeypatch.setattr(files, "read_rows", slow)
+    monkeypatch.setattr(sweep_module, "read_rows", slow)
+    with ThreadPoolExecutor() as threads:
+        writers = [
+            threads.submit(files.write_rows, path, [{"run": "b"}]),
+            threads.submit(sweep_module._write_row, path, {"run": "c"}),
+        ]
+    assert [writer.result() for writer in writers] == [None, None]
+    assert sorted(row["run"] for row in read_rows(path)) == ["a", "b", "c"]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

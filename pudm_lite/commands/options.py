@@ -110,7 +110,7 @@ def writable(folder: Path) -> None:
 
     probe = folder / ".probe"
     write_whole(probe, lambda path: path.write_text(""))
-    probe.unlink()
+    probe.unlink(missing_ok=True)  # another process of the same run may have been faster
 
 
 def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
@@ -118,7 +118,8 @@ def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
     from ..parallel import run_all
 
     rows = run_all(experiments, o.out)
-    write_rows(o.out / "rows.jsonl", rows)
+    if rows:  # of several processes that share a run, the first alone has its row
+        write_rows(o.out / "rows.jsonl", rows)
     for row in rows:
         print(_sentence(row))
     return rows
