@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from .experiments import experiment, make_trainer, material, start_network
-from .networks import RECIPES
+from .experiments import experiment, make_trainer, material, recipe_of, start_network
+from .networks import RECIPES, make_network
 from .risks import METHODS
 from .sampling import sample
 
@@ -36,15 +36,17 @@ def matmul_peak(seconds: float, n: int = 1024) -> float:
     return 2 * n**3 / _time(lambda: a @ b, seconds) / 1e9
 
 
-def forward_gflop(name: str) -> float:
-    """GFLOP of one forward pass on one image, a multiplication and an addition counting two."""
+def forward_gflop(name: str, configuration: str = "mnist-even") -> float:
+    """GFLOP of one forward pass on one image of a configuration, a multiplication and an addition counting two.
+
+    Counted on shapes alone: nothing is computed. Raises UserError for unknown names.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
-    network, _ = start_network(experiment(network=name))
-    recipe = RECIPES[name]
-    x = torch.zeros(1, recipe.channels, recipe.image_size, recipe.image_size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(x, torch.zeros(1, dtype=torch.long))
+    recipe = recipe_of(experiment(configuration, network=name))
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        network = make_network(name, recipe.channels, recipe.image_size)
+        network(torch.zeros(1, recipe.channels, recipe.image_size, recipe.image_size), torch.zeros(1, dtype=torch.long))
     return counter.get_total_flops() / 1e9
 
 
