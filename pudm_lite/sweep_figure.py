@@ -19,7 +19,7 @@ LEVEL = {"unsupervised": "--", "supervised": ":", "pretrained": "-."}
 
 
 def draw_beta_sweep(rows: list[Row]) -> Any:
-    """Two panels over the assumed share beta: non-sensitive rate and Fréchet distance; a pair for each experiment.
+    """Two panels over the assumed share beta: non-sensitive rate and Fréchet distance; a row of two for each experiment.
 
     A line a method: the mean over seeds, bars of one standard deviation over seeds, a small dot for every run; where
     a point is a single run, the rate's bar is the judge's binomial interval. Methods that beta does not act on are
@@ -39,9 +39,10 @@ def draw_beta_sweep(rows: list[Row]) -> Any:
         for key in ("network", "pretrained", "steps", "n_samples", "frechet_features"):
             found = sorted({row.get(key, "") for row in some if row["method"] != "pretrained"})
             if len(found) > 1:
-                raise UserError(f"rows of one {key} belong in one figure; these have {', '.join(map(str, found))}")
-    figure = Figure(figsize=(9.6 * len(by_experiment), 3.7), layout="constrained")
-    (parts,) = figure.subfigures(1, len(by_experiment), squeeze=False)
+                values = ", ".join(str(value) or "none" for value in found)
+                raise UserError(f"rows of one {key} belong in one figure; these have {values}")
+    figure = Figure(figsize=(9.6, 3.7 * len(by_experiment)), layout="constrained")
+    parts = figure.subfigures(len(by_experiment), 1, squeeze=False)[:, 0]
     for part, some in zip(parts, by_experiment.values(), strict=True):
         _draw_experiment(part, some)
     return figure

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from pudm_lite import cli
 from pudm_lite.errors import UserError
+from pudm_lite.files import write_rows
 from pudm_lite.style import png
 from pudm_lite.sweep_figure import draw_beta_sweep
 
@@ -67,6 +69,72 @@ def test_the_floor_is_drawn_where_rows_have_one():
     assert lines(figure.axes[1])["two real sets"].get_ydata() == pytest.approx([0.08, 0.08])
 
 
+def test_methods_without_a_beta_are_level_lines_on_both_panels():
+    rows = [
+        *ROWS,
+        row("supervised", 0.1, 0, 0.91, 2.1),
+        row("pretrained", 0.1, 0, 0.5, 3.0, steps=0, pretrained="model", n_samples=9),
+    ]
+    left, right = draw_beta_sweep(rows).axes
+    for ax, supervised, pretrained in ((left, 0.91, 0.5), (right, 2.1, 3.0)):
+        assert len(ax.containers) == 1  # nnpu alone goes with beta
+        assert lines(ax)["supervised"].get_ydata() == pytest.approx([supervised] * 2)
+        assert lines(ax)["pretrained"].get_ydata() == pytest.approx([pretrained] * 2)
+
+
+def test_estimated_betas_are_stars_where_they_fell_and_not_on_the_line():
+    estimated = [
+        row("nnpu", 0.12, 0, 0.95, 1.6, beta_from="estimate"),
+        row("nnpu", 0.11, 1, 0.93, 1.7, beta_from="estimate"),
+    ]
+    left, right = draw_beta_sweep([*ROWS, *estimated]).axes
+    for ax, values in ((left, [0.95, 0.93]), (right, [1.6, 1.7])):
+        assert ax.containers[0].lines[0].get_xdata() == pytest.approx([0.05, 0.2])
+        (stars,) = (line for line in ax.lines if line.get_label() == "nnpu, β estimated (2 runs)")
+        assert stars.get_marker() == "*"
+        assert stars.get_xdata() == pytest.approx([0.12, 0.11])
+        assert stars.get_ydata() == pytest.approx(values)
+    assert not draw_beta_sweep(estimated).axes[0].containers  # and alone
+
+
+def test_each_experiment_has_a_row_of_panels_with_its_own_share_and_floor():
+    other = [
+        row("nnpu", beta, 0, 0.8, 9.0, experiment="mnist-odd", realised_share=0.2, n_samples=50, frechet_floor=0.5)
+        for beta in (0.1, 0.4)
+    ]
+    axes = draw_beta_sweep([*ROWS, *other]).axes
+    assert len(axes) == 4
+    shares = [next(float(line.get_xdata()[0]) for line in ax.lines if "true share" in line.get_label()) for ax in axes]
+    assert shares == pytest.approx([0.09091, 0.09091, 0.2, 0.2])
+    assert axes[2].containers[0].lines[0].get_ydata() == pytest.approx([0.8, 0.8])
+    assert ["two real sets" in lines(ax) for ax in axes] == [False, False, False, True]
+    assert [ax.figure._suptitle.get_text().split(",")[0] for ax in axes[::2]] == ["mnist-even", "mnist-odd"]
+
+
+def test_the_distance_says_of_which_features_it_is():
+    def label(features):
+        return draw_beta_sweep([row("nnpu", 0.1, 0, 0.9, 2.0, frechet_features=features)]).axes[1].get_ylabel()
+
+    assert label("judge-mnist-128") == "Fréchet distance (judge features)"
+    assert label("inception-2048") == "Fréchet distance (Inception features)"
+
+
+def test_the_command_draws_the_rows_of_its_files(tmp_path):
+    for i, part in enumerate((ROWS[:2], ROWS[2:])):
+        write_rows(tmp_path / f"{i}.jsonl", part)
+    assert (
+        cli.main(["figure4", str(tmp_path / "0.jsonl"), str(tmp_path / "1.jsonl"), "--out", str(tmp_path / "f")]) == 0
+    )
+    assert (tmp_path / "f" / "figure4.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "f" / "figure4.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_command_refuses_a_file_without_rows(tmp_path, capsys):
+    assert cli.main(["figure4", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "f")]) == 2
+    assert "no rows at" in capsys.readouterr().err
+    assert not (tmp_path / "f").exists()
+
+
 def test_it_becomes_a_picture():
     assert png(draw_beta_sweep(ROWS)).startswith(b"\x89PNG")
 
@@ -76,3 +144,7 @@ def test_no_rows_and_unlike_rows_are_refused():
         draw_beta_sweep([])
     with pytest.raises(UserError, match="one steps belong in one figure; these have 100, 200"):
         draw_beta_sweep([*ROWS, row("nnpu", 0.1, 0, 0.9, 2.0, steps=200)])
+    with pytest.raises(UserError, match="one pretrained belong in one figure; these have none, model"):
+        draw_beta_sweep([*ROWS, row("nnpu", 0.1, 0, 0.9, 2.0, pretrained="model")])
+    with pytest.raises(UserError, match="one frechet_features belong"):
+        draw_beta_sweep([row("nnpu", 0.1, 0, 0.9, 2.0, frechet_features=f) for f in ("judge-mnist-128", "inception")])
