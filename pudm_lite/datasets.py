@@ -170,9 +170,9 @@ def _standin(train: bool) -> Source:
     ink = torch.from_numpy(np.random.default_rng([0, train]).integers(0, len(INKS), len(digits)))
 
     def read(indices: Tensor, size: int, channels: int) -> Tensor:
-        grey = resize(digits.images[indices], size, 3).float()
-        tinted = grey * INKS[ink[indices], :, None, None] / 255
-        return fit(tinted.round().byte(), size, channels)
+        grey = resize(digits.images[indices], size, 1)
+        tinted = (grey * (INKS[ink[indices], :, None, None] / 255)).round_().byte()
+        return fit(tinted, size, channels)
 
     return Source(digits.labels, digits.classes, read)
 

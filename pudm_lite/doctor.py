@@ -31,7 +31,7 @@ class Looked:
 
     def __str__(self) -> str:
         if not self.got:
-            return f"missing: {self.path}"
+            return f"missing: {self.path}: {self.kind} wanted {self.wanted}"
         state = f"{self.kind} {self.got}" if self.right else f"{self.kind} wanted {self.wanted}, got {self.got}"
         return f"{'right' if self.right else 'wrong'}: {self.path}: {state}"
 

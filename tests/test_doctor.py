@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_sets import write_celeba, write_cifar10, write_stl10
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, STL10
 
 from pudm_lite import doctor
 from pudm_lite.commands import data
@@ -77,7 +77,7 @@ def test_a_missing_file_among_others_makes_a_set_incomplete(cache, monkeypatch):
     path.unlink()
     finding = look("cifar10")
     assert (finding.state, finding.remedy) == ("incomplete or damaged", "`pudm data download cifar10`")
-    assert f"missing: {path}" in map(str, finding.looked)
+    assert f"missing: {path}: md5 wanted {CIFAR10.train_list[2][1]}" in map(str, finding.looked)
 
 
 def test_celeba_is_its_texts_and_the_number_of_its_images(cache, monkeypatch):
@@ -135,7 +135,8 @@ def test_without_a_name_all_is_told_and_nothing_refused(cache, capsys):
     assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == list(NAMES)
     assert "mnist: right" in lines
     at = lines.index("stl10: missing")
-    assert lines[at + 1] == f"  missing: {cache}/datasets/stl10_binary/train_X.bin"
+    place = cache / "datasets" / "stl10_binary" / "train_X.bin"
+    assert lines[at + 1] == f"  missing: {place}: md5 wanted {STL10.train_list[0][1]}"
     assert lines[at + 6] == "  to do: `pudm data download stl10`"
 
 
