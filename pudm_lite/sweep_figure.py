@@ -19,7 +19,7 @@ LEVEL = {"unsupervised": "--", "supervised": ":", "pretrained": "-."}
 
 
 def draw_beta_sweep(rows: list[Row]) -> Any:
-    """Two panels over the assumed share beta: non-sensitive rate and Fréchet distance; a row of two for each experiment.
+    """Non-sensitive rate and Fréchet distance over the assumed share beta; a row of two panels for each experiment.
 
     A line a method: the mean over seeds, bars of one standard deviation over seeds, a small dot for every run; where
     a point is a single run, the rate's bar is the judge's binomial interval. Methods that beta does not act on are
