@@ -9,7 +9,7 @@
 # ---
 
 # %% [markdown]
-# # 04: The full even/odd lab
+# # 04 · The full even/odd lab
 #
 # Takahashi et al., *Positive-Unlabeled Diffusion Models for Preventing Sensitive Data Generation* (ICLR 2025), Section 5, on MNIST.
 #
@@ -220,7 +220,7 @@ same = [first[method]["L_U_minus"] for method in METHODS if method != "pn"]
 assert np.allclose(same, same[0], rtol=1e-4), "the first step sees the same images, times and noise in every method"
 
 # %% [markdown]
-# **Reading it.** The column $\mathcal L_{\mathcal U}^-$ is the same number six times: one code path, one draw. `pn` has no such column, because it splits $\mathcal U$ by the truth, and puts the sensitive part of $\mathcal U$ with $\mathcal S$. `upu`, `nnpu` and `abspu` have the same value as well: they differ only when $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ is negative, and here it is far from that. The push $\mathcal L_{\mathcal S}^+$ is small beside the rest: $\ell$ is a sum over pixels, a hundred or so before training, and $-\log(1-e^{-\ell})$ is then next to nothing (the notebook on the push takes this apart). What sets `nnpu` apart from `unsupervised` is the term $-\beta\mathcal L_{\mathcal S}^-$. (In lab mode $\mathcal L_{\mathcal S}^-$ is far below $\mathcal L_{\mathcal U}^-$, which is chance: a batch holds only a handful of images of $\mathcal S$, each at its own noise level.)
+# **Reading it.** The column $\mathcal L_{\mathcal U}^-$ is the same number six times: one code path, one draw. `pn` has no such column, because it splits $\mathcal U$ by the truth, and puts the sensitive part of $\mathcal U$ with $\mathcal S$. `upu`, `nnpu` and `abspu` have the same value as well: they differ only when $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ is negative, and here it is far from that. The push $\mathcal L_{\mathcal S}^+$ is small beside the rest: $\ell$ is a sum over pixels, about 150 for $\mathcal U$ before training, and $-\log(1-e^{-\ell})$ is then next to nothing (the notebook on the push takes this apart). What sets `nnpu` apart from `unsupervised` is the term $-\beta\mathcal L_{\mathcal S}^-$. (In lab mode $\mathcal L_{\mathcal S}^-$ is far below $\mathcal L_{\mathcal U}^-$, which is chance: a batch holds only a handful of images of $\mathcal S$, each at its own noise level.)
 #
 # ## 3. Train, and watch the two losses
 #
@@ -270,9 +270,9 @@ for method, done in runs.items():
     print(f"{method:12s}{u:9.2f}{s:9.2f}{s - u:9.2f}")
 
 # %% [markdown]
-# **Reading it** (lab mode; the few steps of `fast` mode show no difference yet). On the left the three lines are hardly told apart, `nnpu` a little above: all methods learn $\mathcal U$ alike. On the right `nnpu` lies above the others: the error of sensitive images stops falling where it would have gone on. `supervised` ends where `unsupervised` ends: its push $\mathcal L_{\mathcal S}^+$ sleeps at most noise levels, and besides, the odd digits in $\mathcal U$ pull the other way (Section 3.1). Nothing explodes, as it would if one simply maximised $\ell$ on $\mathcal S$. (The unsupervised method never uses $\mathcal S$; it looks at it every tenth step, for this picture alone, so its line is the jagged one.)
+# **Reading it** (lab mode; the few steps of `fast` mode show no difference yet). On the left the three lines are hardly told apart, `nnpu` a little above: all methods learn $\mathcal U$ alike. On the right `nnpu` lies above the others: the error of sensitive images stops falling where it would have gone on. `supervised` ends about where `unsupervised` ends: its push $\mathcal L_{\mathcal S}^+$ sleeps at most noise levels, and besides, the odd digits in $\mathcal U$ pull the other way (Section 3.1). Nothing explodes, as it would if one simply maximised $\ell$ on $\mathcal S$. (The unsupervised method never uses $\mathcal S$; it looks at it every tenth step, for this picture alone, so its line is the jagged one.)
 #
-# The lift of $\mathcal S$ is a few units of $\ell$, no more. A network need not be made blind to odd digits to stop drawing them: at every step of sampling it is enough that it sees a somewhat less odd digit in the noise.
+# The lift of $\mathcal S$ is a few units of $\ell$, no more. So a network need not be made blind to odd digits to stop drawing them (the next section counts): a picture is made in many steps, and at each of them a somewhat less odd guess is enough to turn the path a little.
 #
 # ## 4. Figure 1
 #
@@ -309,7 +309,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). Frames mark what is sensitive, in (a) and (b) by label, in (c) and (d) by the judge. (c) draws framed digits about as often as (a) holds them: the unsupervised model is a faithful copy of what it was shown, hidden part included. In (d) almost no frame is left. Compare (c) and (d) image by image: they come from the same noise, and most images are nearly the same digit.
+# **Reading it** (lab mode). Frames mark what is sensitive, in (a) and (b) by label, in (c) and (d) by the judge. Of its 400 samples the unsupervised network drew 40 odd ones, about as often as $\mathcal U$ holds them, one in eleven: it is a faithful copy of what it was shown, hidden part included. (How many of them stand among the 36 of a panel is chance.) In (d) almost no frame is left. Compare (c) and (d) image by image: they come from the same noise, and most images are nearly the same digit.
 #
 # In `fast` mode the networks have hardly learned and draw noise, and the judge takes noise for an 8, which is even: a rate of 1. A rate means nothing without a measure of quality beside it; section 6 has one.
 #
@@ -343,7 +343,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). In most columns the lower picture keeps the slant and the strokes of the upper one and makes an even digit of them: a 9 has become an 8, a 7 a 4, a 5 a 6. The method does not delete an image; it moves the end of the path to something near that is still likely, as the paper says of its Figures 2 and 3. Some columns are no such success: a faint or unclear shape above, much the same shape below, and the judge has changed its mind. The rate counts these as gains too.
+# **Reading it** (lab mode). In many columns the lower picture keeps the slant and the strokes of the upper one and makes an even digit of them: a 9 has become an 8, a 7 a 4, a 5 a 6. The method does not delete an image; it moves the end of the path to something near that is still likely, as the paper says of its Figures 2 and 3. Some columns are no such success: a faint or unclear shape above, much the same shape below, and the judge has changed its mind. The rate counts these as gains too.
 #
 # ### A browser
 #
@@ -424,7 +424,7 @@ check_04_3(samples_needed)
 # %% [markdown]
 # ### All the rows
 #
-# Now the finished runs of `data/results/`: 2,000 samples each of the paper's methods in both roles, with the paper's Table 2 beside them; and on the right the same and two more methods after a shorter training (800 steps, 1,000 samples), made by `pudm train --method METHOD --steps 800 --n-samples 1000`. Compare a panel with itself.
+# Now the finished runs of `data/results/`: 2,000 samples each of the paper's methods, with the paper's Table 2 beside them, even digits normal on the left and odd ones in the middle; and on the right further methods after a shorter training (800 steps, 1,000 samples), made by `pudm train --method METHOD --steps 800 --n-samples 1000`. Where a method has no dot, nobody has run it here. Compare a panel with itself.
 
 # %% tags=["expected"]
 rows = rows_of("figure1")
@@ -472,7 +472,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** `unsupervised` stays near the dashed line, the normal share of $\mathcal U$: a twentieth of the paper's training is enough to copy $\mathcal U$ that faithfully. `supervised` is hardly better, in our run as in the paper's five. The methods that know $\mathcal U$ is a mixture stand well to the right, and their intervals do not meet those of the others.
+# **Reading it.** `unsupervised` stays near the dashed line, the normal share of $\mathcal U$: a twentieth of the paper's training is enough to copy $\mathcal U$ that faithfully. `supervised` is a little better in our single run, 0.923, and hardly at all in the paper's five. The methods that know that $\mathcal U$ is a mixture stand well to the right of both, and their intervals do not meet those of the others.
 #
 # Our `nnpu` lies within a percentage point of the paper's value in both roles. `pn`, the oracle that is told the truth, is hardly better than `nnpu`, which is not: so what is missing to 1 is not for want of labels. It is more likely digits that went wrong, which a longer training repairs: compare the 800 steps with the 2,200. `abspu` has the very numbers of `nnpu`: the clamp did not fire once in these 800 steps, so the two took the same steps.
 #
@@ -587,7 +587,7 @@ style.show(
 #
 # Where does the gap come from? In the second half of the numbers above only samples that the judge calls normal are compared, and there the order is reversed: the even digits of `unsupervised` are, if anything, the nearer ones (the intervals are too wide to be sure). So the gain of `nnpu` in this distance is the odd digits that it does not draw; its even digits are not drawn better, perhaps a little worse. One number held two effects with opposite signs.
 #
-# In the paper's Table 3 the proposed method has the larger FID (4.97 against 3.53 for even): there the second effect wins. Its networks are trained some twenty times as long and the features are Inception's; which of the two makes the difference our runs do not say.
+# In the paper's Table 3 the proposed method has the larger FID (4.97 against 3.53 for even): there the second effect may be the larger one. Its networks are trained some twenty times as long and the features are Inception's; which of the two makes the difference our runs do not say.
 #
 # ## 7. The judge's own errors
 #
@@ -743,7 +743,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** One line is one seed. Every line rises on the left: the gain is many times the spread between seeds. With three seeds a paired test has two degrees of freedom, so a $p$ of a few thousandths is about as much as three runs can say. The paired test is not always the smaller one: pairing removes what a seed does to both methods, and pays for it with half the degrees of freedom.
 #
-# For the rate, the standard deviation between seeds is about as large as what sampling 2,000 images from one network gives by itself: at this size the runs differ little more than their samples do. The Fréchet distance falls in every seed too, with more spread between seeds where odd digits are normal: there its test is near the border of 5 %, although no line rises.
+# For the rate, the standard deviation between seeds is no more than about what sampling 2,000 images from one network gives by itself: at this size the runs differ little more than their samples do. The Fréchet distance falls in every seed too, with more spread between seeds where odd digits are normal: there its test is near the border of 5 %, although no line rises.
 #
 # ## 9. What does not work
 #
@@ -807,7 +807,7 @@ for name, row in compared:
     )
 
 # %% [markdown]
-# **Reading it.** *Too small* (0.03): the rate sinks towards that of the unsupervised network, since most of the hidden part is still learned. *Right* (0.1, a little above the true 1/11): the rate has most of its gain, and the distance is at its lowest. *Twice too large* (0.2): the rate rises a little more, and the distance more than doubles, because errors of normal digits that resemble odd ones are pushed up too. *Far too large* (0.4): a rate of 1.000 that nobody wants; the distance is thirty times larger, the digits are gone, and the clamp, silent until then, fires in a tenth of the steps. The rate alone would have chosen this model. The notebook on $\beta$ shows how to land near the true share.
+# **Reading it.** *Too small* (0.03): the rate sinks towards that of the unsupervised network, since most of the hidden part is still learned. *Right* (0.1, a little above the true 1/11): the rate has most of its gain, and the distance is at its lowest. *Twice too large* (0.2): the rate rises a little more, and the distance more than doubles: presumably normal digits that resemble odd ones are pushed up with them, as the blobs next to the gap were in notebook 03. *Far too large* (0.4): a rate of 1.000 that nobody wants; the distance is thirty-five times as large, the digits are gone, and the clamp, silent until then, fires in a tenth of the steps. The rate alone would have chosen this model. The notebook on $\beta$ shows how to land near the true share.
 #
 # *Too few labelled images*: with 50 odd digits, about ten of each, nearly nothing of the gain is left. $\mathcal L_{\mathcal S}^-$ is then the error of *those fifty images*: in a pooled batch of 64 one of them turns up about every ninth step, so the network is rarely told, and what it is told is about fifty pictures and not about odd digits.
 #
@@ -916,7 +916,7 @@ for name, a, b, seen in found:
 # %% [markdown]
 # **Reading it** (lab mode). With rows covered, the judge loses even digits ($a$ falls), and the raw rate of the good network falls by several points: a bad judge makes a good model look bad. Noise is worse, because it flatters: to this judge noise looks like an 8, so $a$ stays near 1, $b$ collapses, and every raw rate *rises*. A judge that calls everything normal finds every model perfect, and its rate alone will not tell you.
 #
-# On the left the truth is known: the corrected rate stays near it through every pair of glasses, and its interval grows like $1/(a+b-1)$. On the right the correction serves as well for covered rows, and fails for noise. At 6 % noise the judge still catches 96 % of *real* odd digits, so the formula corrects little; but of the unsupervised network's odd samples it misses half. $a$ and $b$ were measured on real digits, and samples are not real ones: where they are softer, the same noise hides more. What the correction cannot mend must be said beside the number: who judged, and with which errors.
+# On the left the truth is known: the corrected rate stays near it through every pair of glasses, and its interval grows like $1/(a+b-1)$. On the right the correction serves nearly as well for covered rows, and fails for noise. At 6 % noise the judge still catches 96 % of *real* odd digits, so the formula corrects little; but of the unsupervised network's odd samples it misses half. $a$ and $b$ were measured on real digits, and samples are not real ones: where they are softer, the same noise hides more. What the correction cannot mend must be said beside the number: who judged, and with which errors.
 #
 # ## 10. What to take along
 #
