@@ -29,7 +29,7 @@ class Material:
     judge: Judge | None
 
 
-HELD_WHOLE = 2 * 2**30
+HELD_WHOLE = 2**29
 """A data set of more bytes of pixels than this is not held whole: only the images of the split are read."""
 
 
