@@ -17,7 +17,7 @@ from .diffusion import Process
 from .errors import UserError
 from .experiments import Experiment, mode, run
 from .files import write_whole
-from .networks import RECIPES, load_pipeline, make_network, make_process
+from .networks import load_pipeline, named_network, open_network
 
 CURVES = ("value", "L_U_minus", "L_S_minus", "L_S_plus", "normal_risk")
 POINTS = 200  # of each curve: steps are averaged in that many groups
@@ -42,13 +42,14 @@ def allowed() -> bool:
 
 
 def file_name(row_or_experiment: dict[str, Any] | Experiment) -> str:
-    """models/CONFIGURATION_METHOD_seedN.safetensors, inside data/."""
+    """models/CONFIGURATION_METHOD_seedN.safetensors, inside data/; `_finetuned` before the dot after a fine-tuning."""
     if isinstance(row_or_experiment, Experiment):
         exp = row_or_experiment
-        what = (exp.configuration, exp.train.method, exp.train.seed)
+        what, pretrained = (exp.configuration, exp.method, exp.train.seed), exp.pretrained
     else:
-        what = tuple(row_or_experiment[key] for key in ("experiment", "method", "seed"))
-    return "models/{}_{}_seed{}.safetensors".format(*what)
+        row = row_or_experiment
+        what, pretrained = (row["experiment"], row["method"], row["seed"]), row.get("pretrained", "")
+    return "models/{}_{}_seed{}{}.safetensors".format(*what, "_finetuned" if pretrained else "")
 
 
 def thinned(log: dict[str, list[list[float]]]) -> dict[str, Tensor]:
@@ -66,21 +67,21 @@ def ship(out: Path, folder: Path) -> list[Path]:
     """Write the networks of the runs under `out` (of `pudm figure1` or `pudm train`) into `folder`, half precision.
 
     Each file holds beside the network its row, the command that trains it again, and its loss curves. Returns the
-    paths. Raises UserError when `out` holds no finished run, or two of one data set, method and seed.
+    paths. Raises UserError when `out` holds no finished training, or two of one data set, method and seed, or one whose
+    network its row does not name.
     """
     from safetensors.torch import save_file
 
-    finished = sorted(out.glob("runs/*/row.json"))
-    if not finished:
+    rows = {path.parent: json.loads(path.read_text()) for path in sorted(out.glob("runs/*/row.json"))}
+    trained_rows = {run: row for run, row in rows.items() if row["steps"]}  # the others only drew from a given model
+    if not trained_rows:
         raise UserError(f"{out} holds no finished run: name the --out folder of a `pudm figure1` or `pudm train`")
     paths = []
-    for path in finished:
-        row = json.loads(path.read_text())
-        network, _ = load_pipeline(path.parent / "pipeline")
+    for path, row in trained_rows.items():
+        network = _checked_network(path, row)
         tensors = {f"network/{name}": value.half().contiguous() for name, value in network.state_dict().items()}
-        tensors |= {f"curve/{n}": c for n, c in thinned(json.loads((path.parent / "log.json").read_text())).items()}
-        command = "pudm train --experiment {experiment} --method {method} --beta {beta} --seed {seed} --steps {steps}"
-        metadata = {"row": json.dumps(row), "command": command.format(**row)}
+        tensors |= {f"curve/{n}": c for n, c in thinned(json.loads((path / "log.json").read_text())).items()}
+        metadata = {"row": json.dumps(row), "command": _command(row)}
         target = folder / file_name(row)
         if target in paths:
             raise UserError(f"two runs under {out} would be {target.name}: keep one of a method and seed in the folder")
@@ -90,6 +91,27 @@ def ship(out: Path, folder: Path) -> list[Path]:
     return paths
 
 
+def _command(row: dict[str, Any]) -> str:
+    command = "pudm train --experiment {experiment} --method {method} --beta {beta} --seed {seed} --steps {steps}"
+    return command.format(**row) + (f" --pretrained {row['pretrained']}" if row.get("pretrained") else "")
+
+
+def _checked_network(path: Path, row: dict[str, Any]) -> nn.Module:
+    """The network of a run, if `open_network` will be able to rebuild it, and its process, from the row."""
+    network, process = load_pipeline(path / "pipeline")
+    try:
+        named, its_process = named_network(row)
+        named.load_state_dict(network.state_dict())
+        if process.prediction == its_process.prediction and torch.allclose(process.alpha_bar, its_process.alpha_bar):
+            return network
+    except (KeyError, RuntimeError):
+        pass
+    raise UserError(
+        f"the network of {path} is not one that this package makes by name for a data set of its own: "
+        "share the run's folder `pipeline` instead"
+    )
+
+
 def shipped(name: str) -> Trained:
     """A file of data/models/ by its name inside data/, such as `models/mnist-even_nnpu_seed0.safetensors`.
 
@@ -97,19 +119,26 @@ def shipped(name: str) -> Trained:
     """
     from safetensors import safe_open
 
-    with safe_open(checked_file(name), "pt") as file:
+    path = checked_file(name)
+    network, process = open_network(str(path))
+    with safe_open(path, "pt") as file:
         row = json.loads(file.metadata()["row"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    network = make_network(row["network"])
-    network.load_state_dict({k.removeprefix("network/"): v.float() for k, v in tensors.items() if k[0] == "n"})
-    curves = {k.removeprefix("curve/"): v for k, v in tensors.items() if k[0] == "c"}
-    return Trained(network.eval(), make_process(RECIPES[row["network"]]), row, curves)
+        names = [name for name in file.keys() if name.startswith("curve/")]  # noqa: SIM118 (not a dict)
+        curves = {name.removeprefix("curve/"): file.get_tensor(name) for name in names}
+    return Trained(network, process, row, curves)
 
 
 def is_of(row: dict[str, Any], exp: Experiment) -> bool:
     """Whether a row's training is the experiment's, by every setting that a row records."""
-    recorded = {**asdict(exp.train), "network": exp.network, "experiment": exp.configuration}
+    recorded = {
+        **asdict(exp.train),
+        "method": exp.method,
+        "network": exp.network,
+        "experiment": exp.configuration,
+        "pretrained": exp.pretrained,
+    }
     del recorded["labelled"]  # 0 means all; a shipped network has seen all
+    row = {"pretrained": "", **row}  # rows from before fine-tuning
     return exp.train.labelled == 0 and all(row[key] == recorded[key] for key in recorded.keys() & row.keys())
 
 
