@@ -271,6 +271,13 @@ def test_celeba_over_quota_says_what_to_put_where(celeba, cache):
     assert files(cache) == []
 
 
+def test_celeba_that_stops_half_way_asks_for_the_rest(celeba, cache):
+    celeba.gives = lambda name: PAGE if name.startswith("list_land") else (celeba.made / name).read_bytes()
+    with pytest.raises(UserError, match=r"put list_landmarks_align_celeba\.txt, list_eval_partition\.txt into"):
+        download("celeba")
+    assert len(files(cache)) == 4
+
+
 def test_celeba_without_gdown_asks_only_for_what_lacks(celeba, cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "gdown", None)
     (cache / "celeba").mkdir(parents=True)
