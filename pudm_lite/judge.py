@@ -166,7 +166,10 @@ def save_judge(judge: Judge, path: Path) -> None:
 
 
 def read_judge(path: Path) -> Judge:
-    """A judge as `save_judge` wrote it. Raises UserError when the file is damaged or something else."""
+    """A judge as `save_judge` wrote it; a ResNet-34 on the GPU where there is one.
+
+    Raises UserError when the file is damaged or something else.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -177,8 +180,10 @@ def read_judge(path: Path) -> Judge:
         network = NETWORKS[record.get("network", "DigitNet")](**json.loads(record.get("settings", "{}")))
         network.load_state_dict(weights)
         classes, confusion = tuple(json.loads(record["classes"])), json.loads(record["confusion"])
-    except (OSError, SafetensorError, AttributeError, KeyError, RuntimeError):
+    except (OSError, SafetensorError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise UserError(f"{path} is not a judge's file, or is damaged: make it with `pudm judge train`") from None
+    if isinstance(network, ResNet34) and torch.cuda.is_available():  # the small ones are quick anywhere
+        network.cuda()
     network.eval()
     return Judge(network, classes, confusion, record["name"], json.loads(record.get("training", "{}")))
 
@@ -209,7 +214,7 @@ def judge_file(dataset: str) -> Path:
 
 
 def judge_of(dataset: str) -> Judge:
-    """The judge of a data set: mnist, standin, cifar10, stl10 or celeba; on the GPU where there is one.
+    """The judge of a data set: mnist, standin, cifar10, stl10 or celeba.
 
     Raises UserError for another name, and for a judge that is still to be trained.
     """
@@ -226,5 +231,4 @@ def judge_of(dataset: str) -> Judge:
         raise UserError(
             f"{judge_file(dataset)} is a judge of {judge.name}: train the right one with `pudm judge train {dataset}`"
         )
-    judge.network.to("cuda" if torch.cuda.is_available() else "cpu")
     return judge
