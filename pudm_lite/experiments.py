@@ -237,6 +237,7 @@ def draw(
         exp.sampler,
         exp.sampler_steps,
         exp.sample_seed,
+        batch_size=min(250, max(1, 2**20 // recipe.image_size**2)),  # 16 of 256 x 256: else a GPU's memory ends
         device=device,
     ):
         parts.append(to_pixels(part))
