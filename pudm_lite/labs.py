@@ -20,7 +20,7 @@ from .judge import judge_of
 from .parallel import finished, run_and_keep
 from .splits import CONFIGURATIONS
 
-STANDS_IN = {"standin": "stand-in: tinted digits", "mnist": "stand-in: MNIST digits"}
+STANDS_IN = {"standin": "stand-in: tinted digits", "mnist": "miniature: MNIST digits"}
 """What a figure's title says of data that take the place of the paper's."""
 
 
