@@ -22,9 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensitive", type=Path, default=None, help="folders: sensitive images")
     parser.add_argument("--seed", type=int, default=0, help="seed")
     parser.add_argument(
-        "--epochs", type=int, default=None, help="passes over the training set (default: as known to do)"
+        "--epochs", type=int, default=None, help="passes over the training set (default: the data set's)"
     )
-    parser.add_argument("--batch-size", type=int, default=None, help="images a step (default: as known to do)")
+    parser.add_argument("--batch-size", type=int, default=None, help="images a step (default: the data set's)")
     parser.add_argument(
         "--from-scratch", action="store_true", help="do without ImageNet weights (mnist always does); takes longer"
     )
