@@ -44,7 +44,7 @@ def test_markdown_has_ours_and_the_papers_side_by_side():
 
 @pytest.mark.parametrize("number", [2, 3, 4, 5])
 def test_every_line_has_as_many_cells_as_the_head(number):
-    made = [table(number, rows() + rows(pretrained="a|b", steps=600))]
+    made = [table(number, rows() + rows(pretrained="a|b") + rows(pretrained="c"))]
     head, *body = markdown_cells(markdown(made))
     assert {len(line) for line in body} == {len(head)}
     under, *body = latex_cells(latex(made))[1:]
