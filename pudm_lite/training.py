@@ -288,10 +288,8 @@ class Trainer:
     def _ell(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor) -> Tensor:
         """l(x) of the batch's rows, U first, then S."""
         n_u, wanted = len(batch.u), len(rows)
-        if (
-            not wanted
-        ):  # networks with attention take no empty batch, and processes must exchange gradients all the same
-            rows = torch.zeros(1, dtype=torch.long)
+        # Networks with attention take no empty batch, and processes must exchange gradients all the same.
+        rows = rows if wanted else torch.zeros(1, dtype=torch.long)
         device = self.accelerator.device
         x = torch.cat([self.x_u[batch.u[rows[rows < n_u]]], self.x_s[batch.s[rows[rows >= n_u] - n_u]]]).to(device)
         x, noise = to_model(x), eps[rows].to(device)
