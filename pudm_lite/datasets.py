@@ -16,6 +16,9 @@ from .errors import UserError
 SHA256 = {
     "mnist.npz": "39b9b1ffaa0ba4d8995a616551f0966941fe02a3fe79ba4a9db7373db16d53ad",
     "judge_mnist.safetensors": "593243a4b80d6c921fabed9969848a88bbdeebf2b79e35c5c69d075ad62efd54",
+    "models/mnist-digits_unsupervised_seed0.safetensors": (
+        "49297e56a7181ced0ea78e1bfc3f873d60691358a887c67a49fa9ded1f42a9dd"
+    ),
     "models/mnist-even_nnpu_seed0.safetensors": ("5d92dce33283ebb00899043813a923b027b19062eab55e9e3764dce36d2a49aa"),
     "models/mnist-even_supervised_seed0.safetensors": (
         "b3a6a437f1d21b6c37a0981d1d59c8561814e7b34d529b1b170a0bc6001a60a3"

@@ -262,7 +262,7 @@ def measure(verdict: Verdict, data: Material) -> dict[str, Any]:
         "non_sensitive_rate": round(rate.rate, 5),
         "rate_low": round(rate.low, 5),
         "rate_high": round(rate.high, 5),
-        "rate_corrected": round(corrected_rate(rate.rate, kept, caught), 5),
+        "rate_corrected": round(corrected_rate(rate.rate, kept, caught), 5) if data.configuration.sensitive else None,
         "judge_accuracy": round(judge.accuracy, 5),
         "judge_confidence": round(float(verdict.confidence.mean()), 5),
         "frechet_distance": round(frechet_distance(verdict.features.numpy(), real), 5),
