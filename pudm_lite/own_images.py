@@ -8,7 +8,7 @@ from torch import Tensor
 from .files import write_arrays
 from .folders import folder_images
 from .judge import save_judge
-from .judge_training import train_two_class
+from .judge_training import LEAST, train_two_class
 
 
 def prepare(
@@ -30,7 +30,10 @@ def prepare(
         write_arrays(file, u=images.u.numpy(), s=images.s.numpy(), test=images.test.numpy())
     side = f"{images.size} x {images.size}, {images.channels} channel{'s' if images.channels > 1 else ''}"
     print(f"U {len(images.u):,} images, S {len(images.s):,}, normal test {len(images.test):,}; {side}")
-    if len(images.test):
+    few = min(len(images.test), len(images.s)) < LEAST
+    if normal_test and few:
+        print(f"no judge: that takes {LEAST} sensitive and {LEAST} normal test images; samples are drawn only")
+    elif normal_test:
         _judge(images.test, images.s, file.with_suffix(".safetensors"))
     else:
         print("no --normal-test: samples are drawn and not judged")

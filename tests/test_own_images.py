@@ -83,6 +83,16 @@ def test_what_cannot_be_is_refused_in_one_sentence(folders, tmp_path, capsys, ar
     assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def test_too_few_sensitive_images_for_a_judge_are_no_reason_to_stop(folders, tmp_path, capsys):
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((folders / "s").iterdir())[:4]:
+        (few / path.name).write_bytes(path.read_bytes())
+    file = prepare(folders / "u", few, folders / "test", None, False, tmp_path)
+    assert "no judge: that takes 10 sensitive" in capsys.readouterr().out
+    assert not file.with_suffix(".safetensors").exists()
+
+
 def test_one_folder_is_not_enough(folders, tmp_path, capsys):
     assert cli.main(["train", "--unlabeled", str(folders / "u"), "--out", str(tmp_path)]) == 2
     assert "both --unlabeled DIR and --sensitive DIR" in capsys.readouterr().err

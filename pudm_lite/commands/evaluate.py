@@ -21,17 +21,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     import json
+    from dataclasses import replace
 
     import numpy as np
     import torch
 
-    from ..experiments import material, measure
-    from ..inception import fid
-    from ..networks import RECIPES
-    from ..splits import TABLE_1
+    from ..experiments import experiment, material_of, measures
 
-    if options.experiment not in TABLE_1:
-        raise UserError(f"unknown configuration {options.experiment!r}; known: {', '.join(TABLE_1)}")
+    exp = replace(experiment(options.experiment), features=options.features)
     try:
         with np.load(options.images) as arrays:
             images = torch.from_numpy(arrays["images"])
@@ -41,8 +38,5 @@ def run(options: argparse.Namespace) -> None:
         ) from None
     if len(images) < 2:
         raise UserError(f"{options.images} holds {len(images)} images; at least 2 are needed to measure anything")
-    data = material(options.experiment, RECIPES["lite"], seed=0)
-    row = measure(data.judge.look(images), data)
-    if options.features == "inception":
-        row |= fid(images, data.test)
+    row, _ = measures(images, exp, material_of(exp))
     print(json.dumps(row, indent=1))
