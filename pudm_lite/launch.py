@@ -13,18 +13,13 @@ from .experiments import Experiment, Report, experiment
 from .parallel import Row, finished
 from .progress import clear, from_file
 
-OPTIONS = ("method", "beta", "seed", "steps")
-"""Fields of TrainConfig that `pudm train` has options for; the others are given by --set."""
-
 
 def command_of(exp: Experiment, root: Path) -> list[str]:
     """The arguments of `pudm` that run this experiment of a named configuration in `root`."""
-    exact: dict[str, Any] = {
+    named: dict[str, Any] = {
         "--experiment": exp.configuration,
         "--method": exp.method,
         "--network": exp.network,
-        "--beta": exp.train.beta,
-        "--seed": exp.train.seed,
         "--n-samples": exp.n_samples,
         "--sampler": exp.sampler,
         "--sampler-steps": exp.sampler_steps,
@@ -32,14 +27,10 @@ def command_of(exp: Experiment, root: Path) -> list[str]:
         "--out": root,
     }
     if exp.pretrained:
-        exact["--pretrained"] = exp.pretrained
-    if exp.train.steps:
-        exact["--steps"] = exp.train.steps
+        named["--pretrained"] = exp.pretrained
     usual = asdict(experiment(exp.configuration, exp.method, exp.network, exp.pretrained).train)
-    others = [
-        f"{name}={value}" for name, value in asdict(exp.train).items() if name not in OPTIONS and value != usual[name]
-    ]
-    command = ["train", *(str(word) for option in exact.items() for word in option)]
+    others = [f"{name}={value}" for name, value in asdict(exp.train).items() if value != usual[name]]
+    command = ["train", *(str(word) for option in named.items() for word in option)]
     return [*command, "--set", *others] if others else command
 
 

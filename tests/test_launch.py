@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pudm_lite.errors import UserError
 from pudm_lite.experiments import experiment
 from pudm_lite.files import read_rows
 from pudm_lite.launch import command_of, launch
+from pudm_lite.parallel import pool
 from pudm_lite.progress import clear, from_file, to_file
 from pudm_lite.sweep import Entry, sweep
 from pudm_lite.training import Record
@@ -116,15 +118,9 @@ def test_two_processes_share_a_run_of_a_sweep(tmp_path):
     """Through `accelerate launch` on CPU cores; the row is in the file once, with where its beta came from."""
     exp = experiment("mnist-even", "nnpu", beta=0.2, steps=2, batch_size=8)
     exp = replace(exp, n_samples=4, sampler_steps=2)
-    heard = []
-
-    def engine(experiments, root, hear):
-        for one in experiments:
-            folder = root / "runs" / one.name
-            row = launch(one, folder, lambda *word: heard.append(word), processes=2)
-            hear(one.name, "done", row)
-
+    engine = partial(pool, partial(launch, processes=2), processes=2)
     outcome = sweep([Entry(exp, "estimate")], tmp_path, engine)
+    assert outcome.failures == {}
     (row,) = outcome.rows
     assert read_rows(tmp_path / "rows.jsonl") == [row]
     assert (row["run"], row["beta_from"], row["n_samples"], row["steps"]) == (exp.name, "estimate", 4, 2)
