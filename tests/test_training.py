@@ -193,6 +193,16 @@ def test_checkpoint_of_another_experiment_is_refused_and_kept(tmp_path):
     assert (tmp_path / "checkpoint.pt").read_bytes() == kept
 
 
+def test_a_checkpoint_from_before_a_setting_existed_resumes(tmp_path):
+    list(make(CONFIG, tmp_path))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del state["identity"]["gradient_checkpointing"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert make(CONFIG, tmp_path).step == CONFIG.steps
+    with pytest.raises(UserError, match=r"gradient_checkpointing = 0 \(now 1\)"):
+        make(replace(CONFIG, gradient_checkpointing=1), tmp_path, network=small_unet)
+
+
 def test_unreadable_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match="not a readable checkpoint"):
