@@ -36,8 +36,8 @@ HELD_WHOLE = 2**29
 def material(configuration: str, recipe: Recipe, seed: int) -> Material:
     """Load, split by seed, and bring to size. Raises UserError where a data set or its judge cannot be had."""
     c = CONFIGURATIONS[configuration]
-    judge = judge_of(c.dataset)
     train, test = source(c.dataset, train=True), source(c.dataset, train=False)
+    judge = judge_of(c.dataset)
     split = positive_unlabeled_split(train.labels, test.labels, train.classes, c, seed)
     size, channels = recipe.image_size, recipe.channels
     wanted = torch.arange(len(train.labels))
