@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from test_training import CONFIG, make, weights
+from test_training import CONFIG, gradients, make, weights
 
 from pudm_lite import training
 
@@ -24,6 +24,7 @@ def train(method: str, folder: Path) -> None:
     list(resumed)
     training.write_whole = write_whole
     result = {
+        "gradients": gradients(make(config)),
         "weights": weights(resumed.network),
         "ema": weights(resumed.ema),
         "log": resumed.log,

@@ -362,11 +362,13 @@ SHARED = ("nnpu", "supervised", "unsupervised")
 def test_two_processes_train_like_one(two_processes, method):
     """Algorithm 1's branch is decided for the batch of both, and the two shares of the gradient add up: in two pieces
     each, and though the run was broken off after two steps and resumed. Only the main process writes."""
-    one = make(replace(CONFIG, method=method, beta=0.7, steps=4, pieces=2))
+    config = replace(CONFIG, method=method, beta=0.7, steps=4, pieces=2)
+    first, one = gradients(make(config)), make(config)
     list(one)
     for rank in range(2):
         two = torch.load(two_processes / f"result_{method}_{rank}.pt", weights_only=True)
         assert (two["processes"], two["resumed_at"], two["writes"]) == (2, 2, rank == 0)
+        assert (two["gradients"] - first).norm() < 1e-5 * first.norm()  # AdamW and Muon would forgive a factor
         torch.testing.assert_close(two["weights"], weights(one.network), atol=2e-4, rtol=1e-3)
         torch.testing.assert_close(two["ema"], weights(one.ema), atol=2e-4, rtol=1e-3)
         assert two["log"].keys() == one.log.keys()
