@@ -27,6 +27,8 @@ def run(options: argparse.Namespace) -> None:
 
     started = time.monotonic()
     rows = run_and_print(options, experiments_of(options, f"mnist-{options.normal}", options.method))
+    if not rows:  # a helping process of `accelerate launch`
+        return
     memory = peak_memory_mb() + sum(row["peak_memory_mb"] for row in rows)  # the drawing below comes after theirs
     for path in draw_figure1(rows, options.out):
         print(f"wrote {path}")
