@@ -52,12 +52,15 @@ class InkNet(DigitNet):
     """The digit network for tinted and resized digits, the stand-in."""
 
     def prepare(self, images: Tensor) -> Tensor:
-        """The largest channel, scaled so that the ink is white, at 28 x 28: a tint and a size leave no trace.
+        """The largest channel, less its median, scaled so that the ink is white, at 28 x 28.
 
+        So a tint, a size and a background that is not quite black, as in samples of a short training, leave no trace;
+        without it the digit network calls every digit on faint noise an 8.
         An image whose ink is darker than mid-grey is brightened only twofold: faint noise is not made a digit.
         images: (B, C, H, W) uint8. Returns (B, 1, 28, 28) in [-1, 1].
         """
         grey = resize(images.amax(1, keepdim=True), 28, 1).float()
+        grey = (grey - grey.flatten(1).median(1).values[:, None, None, None]).clamp(min=0)
         ink = grey.amax((1, 2, 3), keepdim=True).clamp(min=128)
         return grey / ink * 2 - 1
 
