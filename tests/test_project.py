@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pudm_lite.cli import main
 from pudm_lite.datasets import SHA256
-from pudm_lite.files import read_rows
-from pudm_lite.report import results_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,9 +36,11 @@ def test_data_files_have_their_recorded_sums(name):
     assert f"{digest}  {name}" in (ROOT / "data" / "README.md").read_text()
 
 
-def test_readme_table_is_what_the_committed_rows_give():
-    rows = read_rows(ROOT / "data" / "results" / "figure1.jsonl")
+def test_readme_tables_are_what_the_committed_rows_give(monkeypatch, capsys):
     text = (ROOT / "README.md").read_text()
-    table = re.search(r"<!-- pudm report data/results/figure1\.jsonl -->\n(.*?)\n\n", text, re.DOTALL)
-    assert table is not None
-    assert table.group(1) == results_table(rows)
+    tables = re.findall(r"<!-- pudm (report [^>]*) -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert len(tables) == 2
+    monkeypatch.chdir(ROOT)
+    for command, shown in tables:
+        assert main(command.split()) == 0
+        assert shown == capsys.readouterr().out, f"pudm {command} prints something else"

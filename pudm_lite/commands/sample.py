@@ -12,8 +12,8 @@ HELP = "Draw images from a trained model."
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
-        type=Path,
-        help="the folder `pipeline` of a run, or any unconditional Diffusers pipeline folder",
+        help="the folder `pipeline` of a run, any unconditional Diffusers pipeline (folder or hub name), or a file of "
+        "`pudm ship`",
     )
     parser.add_argument("--n-samples", type=int, default=64, help="images")
     parser.add_argument("--sampler", default="ddpm", help="ddpm, ddim or dpmpp")
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
 
     from ..datasets import to_pixels
     from ..files import write_arrays
-    from ..networks import image_shape, load_pipeline
+    from ..networks import image_shape, open_network
     from ..report import save_grid
     from ..sampling import SAMPLERS, sample
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--n-samples must be at least 1; got {options.n_samples}")
     if options.out.suffix not in (".npz", ".png"):
         raise UserError(f"--out must end in .npz or .png; got {options.out}")
-    network, process = load_pipeline(options.model)
+    network, process = open_network(options.model)
     if not 1 <= options.sampler_steps <= process.steps:
         raise UserError(f"--sampler-steps must lie in 1..{process.steps}; got {options.sampler_steps}")
     writable(options.out.parent)
