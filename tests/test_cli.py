@@ -182,7 +182,7 @@ def test_figure1_end_to_end(tmp_path):
     assert np.abs(np.load(tmp_path / "six.npz")["images"].astype(int) - first).max() <= 2  # one seed, one picture
     judged = pudm("evaluate", tmp_path / "six.npz")
     assert json.loads(judged.stdout)["n_samples"] == 6
-    assert re.search(r"\| mnist-even \| nnpu \(proposed\) \|", pudm("report", folder / "rows.jsonl").stdout)
+    assert re.search(r"\| mnist-even \| nnpu \(proposed\) \|", pudm("report", "--runs", folder / "rows.jsonl").stdout)
 
 
 @pytest.mark.slow
