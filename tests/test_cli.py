@@ -187,12 +187,12 @@ def test_figure1_end_to_end(tmp_path):
 
 @pytest.mark.slow
 def test_minutes_become_steps_once(tmp_path):
-    result = pudm("train", "--minutes", 0.1, "--n-samples", 8, "--out", tmp_path)
+    result = pudm("train", "--minutes", 0.3, "--n-samples", 8, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     (plan,) = json.loads((tmp_path / "plan.json").read_text()).values()
     row = json.loads((tmp_path / "rows.jsonl").read_text())
     assert row["steps"] == plan
-    assert row["train_seconds"] < 60  # six asked
+    assert row["train_seconds"] < 150  # eighteen asked, of a machine that may be busy
 
 
 @pytest.mark.slow
