@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .datasets import SHA256, cache_folder, data_folder
-from .downloads import CELEBA_BY_HAND, CELEBA_IMAGES, celeba_images, checksum, hub_file, is_page, weights_urls
+from .downloads import CELEBA_BY_HAND, CELEBA_IMAGES, celeba_images, checksum, is_page
 from .errors import UserError
+from .weights import PUBLISHED
 
 SETS = ("mnist", "cifar10", "stl10", "celeba")
-WEIGHTS = ("judge-mnist", "judge-cifar10", "judge-stl10", "judge-celeba", "models", "resnet34", "inception")
+WEIGHTS = ("judge-mnist", "judge-cifar10", "judge-stl10", "judge-celeba", "models", *PUBLISHED)
 NAMES = SETS + WEIGHTS
 
 
@@ -69,9 +70,9 @@ def look(name: str) -> Finding:
     if name.startswith("judge-"):
         of = name.removeprefix("judge-")
         return Finding(name, (_judge(cache_folder() / "judges" / f"{of}.safetensors"),), f"`pudm judge train {of}`")
-    if name in ("resnet34", "inception"):
-        path, wanted = hub_file(weights_urls()[name])
-        return Finding(name, (_file(path, "sha256", wanted),), f"`pudm data download {name}`, or put the file there")
+    if weights := PUBLISHED.get(name):
+        found = _file(weights.path, "sha256", weights.digits)
+        return Finding(name, (found,), f"`pudm data download {name}`, or put the file there")
     if name == "celeba":
         return _celeba(root)
     from torchvision.datasets import CIFAR10, STL10

@@ -11,8 +11,9 @@ from urllib.error import HTTPError
 
 from .datasets import cache_folder
 from .errors import UserError
+from .weights import PUBLISHED
 
-DOWNLOADS = ("cifar10", "stl10", "celeba", "resnet34", "inception")
+DOWNLOADS = ("cifar10", "stl10", "celeba", *PUBLISHED)
 CHUNK = 1 << 20  # bytes
 
 
@@ -27,14 +28,6 @@ def is_page(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     return start.startswith((b"<!doctype html", b"<html"))
-
-
-def hub_file(url: str) -> tuple[Path, str]:
-    """Where torch hub keeps the weights of `url`, and the first digits of their sha256, which end the file's name."""
-    import torch
-
-    name = url.rsplit("/", 1)[-1]
-    return Path(torch.hub.get_dir()) / "checkpoints" / name, name.removesuffix(".pth").rsplit("-", 1)[-1]
 
 
 def weights_urls() -> dict[str, str]:
@@ -53,10 +46,8 @@ def download(name: str) -> None:
     """
     if name not in DOWNLOADS:
         raise UserError(f"{name} is not downloaded; what is: {', '.join(DOWNLOADS)}")
-    if name in ("resnet34", "inception"):
-        url = weights_urls()[name]
-        path, wanted = hub_file(url)
-        fetch(url, path, "sha256", wanted)
+    if weights := PUBLISHED.get(name):
+        fetch(weights_urls()[name], weights.path, "sha256", weights.digits)
         return
     from torchvision.datasets import CIFAR10, STL10, CelebA
 

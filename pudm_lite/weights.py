@@ -23,6 +23,11 @@ class Published:
         """Where its own library looks for it: $TORCH_HOME/hub/checkpoints."""
         return Path(torch.hub.get_dir()) / "checkpoints" / self.file
 
+    @property
+    def digits(self) -> str:
+        """The first hex digits of its sha256, which end its name."""
+        return self.path.stem.rpartition("-")[2]
+
     def require(self, why: str, otherwise: str = "") -> None:
         """Raises UserError, from `why` to `otherwise`, when the file is missing or not the published one."""
         again = f"`pudm data download {self.short}`{otherwise}"
@@ -47,3 +52,4 @@ INCEPTION = Published(
     "pt_inception-2015-12-05-6726825d.pth", 91, "the Inception weights of pytorch-fid", short="inception"
 )
 RESNET34 = Published("resnet34-b627a593.pth", 83, "torchvision's ImageNet weights", short="resnet34")
+PUBLISHED = {weights.short: weights for weights in (RESNET34, INCEPTION)}

@@ -15,6 +15,7 @@ from pudm_lite.commands import data
 from pudm_lite.datasets import SHA256
 from pudm_lite.doctor import NAMES, look
 from pudm_lite.errors import UserError
+from pudm_lite.weights import PUBLISHED, Published
 
 PAGE = "<!DOCTYPE html><html>quota</html>"
 
@@ -107,7 +108,7 @@ def test_a_page_from_google_drive_is_recognised(cache, monkeypatch):
 def test_weights_are_compared_with_the_digits_in_their_names(cache, monkeypatch):
     content = b"weights"
     digits = hashlib.sha256(content).hexdigest()[:8]
-    monkeypatch.setattr(doctor, "weights_urls", lambda: {"resnet34": f"https://x/resnet34-{digits}.pth"})
+    monkeypatch.setitem(PUBLISHED, "resnet34", Published(f"resnet34-{digits}.pth", 0, "weights", "resnet34"))
     path = cache.parent / "hub" / "checkpoints" / f"resnet34-{digits}.pth"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)

@@ -19,6 +19,7 @@ from pudm_lite import downloads
 from pudm_lite.datasets import source
 from pudm_lite.downloads import download, fetch, is_page
 from pudm_lite.errors import UserError
+from pudm_lite.weights import PUBLISHED, Published
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -206,17 +207,21 @@ def test_a_set_is_fetched_unpacked_and_read(server, cache, tmp_path, monkeypatch
 def test_weights_land_where_torch_hub_looks(server, tmp_path, monkeypatch, name):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     file = f"{name}-{SHA256[:8]}.pth"
-    url = server.url.replace("file.bin", file)
-    monkeypatch.setattr(downloads, "weights_urls", lambda: {name: url})
+    monkeypatch.setattr(downloads, "weights_urls", lambda: {name: server.url})
+    monkeypatch.setitem(PUBLISHED, name, Published(file, 0, "weights", name))
     download(name)
     assert (tmp_path / "checkpoints" / file).read_bytes() == CONTENT
 
 
 def test_addresses_of_weights_hold_the_digits_of_their_sums():
     urls = downloads.weights_urls()
-    assert downloads.hub_file(urls["inception"])[0].name == "pt_inception-2015-12-05-6726825d.pth"
-    assert downloads.hub_file(urls["inception"])[1] == "6726825d"
-    assert downloads.hub_file(urls["resnet34"])[1] == "b627a593"
+    assert urls.keys() == PUBLISHED.keys()
+    for name, url in urls.items():
+        assert url.endswith(f"/{PUBLISHED[name].file}")
+    assert {name: weights.digits for name, weights in PUBLISHED.items()} == {
+        "resnet34": "b627a593",
+        "inception": "6726825d",
+    }
 
 
 def test_what_is_not_downloaded_is_refused():
