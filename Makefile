@@ -1,6 +1,8 @@
 # `make figure1`, `make test`, `make lab`, `make check`: each makes .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two processes of one thread: two cores do more so than with one process of two threads.
+TWO := -n 2 --dist loadfile
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .PHONY: figure1 test lab check notebooks clean
@@ -9,8 +11,8 @@ figure1: .venv/ready
 	$(BIN)/pudm figure1 $(ARGS)
 
 test: .venv/ready
-	PUDM_MODE=fast $(BIN)/python -m pytest tests
-	PUDM_MODE=fast OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) -n 2 --dist loadfile notebooks
+	PUDM_MODE=fast OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) tests
+	PUDM_MODE=fast OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) $(NBVAL) notebooks
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb

@@ -160,7 +160,7 @@ def test_a_shipped_network_is_what_its_row_claims(name):
     data = material_of(exp)
     again = measure(data.judge.look(draw(found.network, exp, n)), data)
     rate = row["non_sensitive_rate"]
-    assert abs(again["non_sensitive_rate"] - rate) < 4 * (rate * (1 - rate) * (1 / n + 1 / row["n_samples"])) ** 0.5
+    assert abs(again["non_sensitive_rate"] - rate) <= 4 * (rate * (1 - rate) * (1 / n + 1 / row["n_samples"])) ** 0.5
     assert again["judge_confidence"] == pytest.approx(row["judge_confidence"], abs=0.02)
     assert again["frechet_distance"] < row["frechet_distance"] + 1.0  # grows as n falls
 
