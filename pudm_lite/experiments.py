@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -34,7 +35,7 @@ from .networks import (
     save_pipeline,
 )
 from .sampling import SAMPLERS, sample
-from .splits import CONFIGURATIONS, Configuration
+from .splits import Configuration, named_configuration
 from .training import TrainConfig, Trainer, peak_memory_mb
 
 MODES = ("fast", "lab", "full")
@@ -55,7 +56,7 @@ def mode() -> str:
 class Experiment:
     """One run: data, a method and its training, a network, and how its samples are drawn and measured.
 
-    configuration: a name of splits.CONFIGURATIONS; or, for images of one's own, any name, with `images`.
+    configuration: a name that splits.named_configuration knows; or, for images of one's own, any name, with `images`.
     pretrained: what the training starts from: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`.
     features: of the Fréchet distance, the judge's or Inception's.
     images: an .npz file with arrays u, s and test, (N, C, S, S) uint8: images of one's own (`folders.pack`).
@@ -73,8 +74,9 @@ class Experiment:
     images: str = ""
 
     def __post_init__(self) -> None:
+        if not self.images:
+            named_configuration(self.configuration)
         for what, value, known in (
-            ("configuration", self.configuration, [self.configuration] if self.images else CONFIGURATIONS),
             ("network", self.network, RECIPES),
             ("sampler", self.sampler, SAMPLERS),
             ("features", self.features, FEATURES),
@@ -131,7 +133,7 @@ def experiment(
     if method == "pretrained":
         method, overrides = "unsupervised", {**overrides, "steps": 0}
     train = replace(TrainConfig(**recipe.train), **{"method": method, **overrides})
-    digits = images or CONFIGURATIONS[configuration].dataset in ("mnist", "standin")
+    digits = images or named_configuration(configuration).dataset in ("mnist", "standin")
     return replace(
         bare,
         train=train,
@@ -144,7 +146,7 @@ def experiment(
 
 def configuration_of(exp: Experiment) -> Configuration:
     """Sizes and classes of the experiment's data."""
-    return own_configuration(Path(exp.images)) if exp.images else CONFIGURATIONS[exp.configuration]
+    return own_configuration(Path(exp.images)) if exp.images else named_configuration(exp.configuration)
 
 
 def recipe_of(exp: Experiment) -> Recipe:
@@ -344,27 +346,21 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
     c, recipe = exp.train, recipe_of(exp)
+    settings = {name: None if value == math.inf else value for name, value in asdict(c).items()}  # JSON has no infinity
     return {
         "run": exp.name,
         "experiment": exp.configuration,
+        **settings,
         "method": exp.method,
         "pretrained": exp.pretrained,
-        "beta": c.beta,
         "realised_share": None if exp.images else round(data.split.realised_share, 5),
         "labelled": len(trainer.split.s),
-        "ell_scale": c.ell_scale,
         "network": exp.network,
         "parameters": sum(p.numel() for p in network.parameters()),
         "mode": mode(),
-        "seed": c.seed,
-        "steps": c.steps,
-        "batch_size": c.batch_size,
         "images_seen": c.steps * c.batch_size,
-        "stream": c.stream,
-        "timesteps": c.timesteps,
         "schedule": "its own" if exp.pretrained else recipe.schedule,
         "prediction": process.prediction,
-        "optimiser": c.optimiser,
         "sampler": exp.sampler,
         "sampler_steps": exp.sampler_steps,
         "sample_seed": exp.sample_seed,

@@ -28,11 +28,46 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): make room, or choose another folder with --out"
-        ) from None
+        raise _refused(path, error.strerror) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refused(path: Path, why: str | None) -> UserError:
+    return UserError(f"cannot write {path} ({why}): make room, or choose another folder with --out")
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a new folder and move it to `path`, in the place of what was there.
+
+    Raises UserError when the disk is full; what was at `path` stays as it was.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as name:
+            new = Path(name) / "new"
+            write(new)
+            if path.exists():
+                os.replace(path, Path(name) / "old")  # os.replace takes the place of empty folders only
+            os.replace(new, path)
+    except (OSError, SafetensorError) as error:
+        raise _refused(path, getattr(error, "strerror", None) or str(error)) from None
+
+
+def write_tensors(path: Path, state: Any) -> None:
+    """What torch.save can write, whole or not at all; see `write_whole`."""
+    import torch
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # of a write that failed torch says everything but why
+                raise error.__context__ or error from None
+
+    write_whole(path, save)
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:

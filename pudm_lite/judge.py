@@ -154,7 +154,7 @@ def confusion_matrix(judge: Judge, labels: Tensor, read: Callable[[Tensor], Tens
 
 def save_judge(judge: Judge, path: Path) -> None:
     """Weights and record into one safetensors file, whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     record = {
         "classes": json.dumps(judge.classes),
@@ -165,7 +165,7 @@ def save_judge(judge: Judge, path: Path) -> None:
         "training": json.dumps(judge.training),
     }
     weights = {name: value.contiguous() for name, value in judge.network.state_dict().items()}
-    write_whole(path, lambda temporary: save_file(weights, temporary, metadata=record))
+    write_whole(path, lambda temporary: temporary.write_bytes(save(weights, record)))
 
 
 def read_judge(path: Path) -> Judge:

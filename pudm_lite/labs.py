@@ -18,7 +18,7 @@ from .experiments import Experiment, configuration_of, experiment, mode
 from .inception import require_weights
 from .judge import judge_of
 from .parallel import finished, run_and_keep
-from .splits import CONFIGURATIONS
+from .splits import named_configuration
 
 STANDS_IN = {"standin": "stand-in: tinted digits", "mnist": "miniature: MNIST digits"}
 """What a figure's title says of data that take the place of the paper's."""
@@ -71,7 +71,9 @@ class Lab:
     @property
     def stands_in(self) -> str:
         """What stands in for the paper's data, in a few words; "" where nothing does."""
-        return STANDS_IN.get(CONFIGURATIONS[self.plan.configuration].dataset, self.plan.configuration) * bool(self.why)
+        return STANDS_IN.get(named_configuration(self.plan.configuration).dataset, self.plan.configuration) * bool(
+            self.why
+        )
 
     def title(self, text: str) -> str:
         """A figure's title, which says so where its images are not the paper's."""
@@ -124,7 +126,7 @@ def missing(plan: Plan) -> str:
     """Why a plan for a GPU cannot be run here, in one sentence; "" where it can."""
     if not torch.cuda.is_available():
         return "there is no GPU here"
-    dataset = CONFIGURATIONS[plan.configuration].dataset
+    dataset = named_configuration(plan.configuration).dataset
     try:
         for train in (True, False):
             source(dataset, train)

@@ -11,7 +11,7 @@ from .datasets import source
 from .files import array_shapes
 from .judge import Judge, judge_of, read_judge
 from .networks import Recipe
-from .splits import CONFIGURATIONS, Configuration, Split, positive_unlabeled_split
+from .splits import Configuration, Split, named_configuration, positive_unlabeled_split
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ HELD_WHOLE = 2**29
 
 def material(configuration: str, recipe: Recipe, seed: int) -> Material:
     """Load, split by seed, and bring to size. Raises UserError where a data set or its judge cannot be had."""
-    c = CONFIGURATIONS[configuration]
+    c = named_configuration(configuration)
     train, test = source(c.dataset, train=True), source(c.dataset, train=False)
     judge = judge_of(c.dataset)
     split = positive_unlabeled_split(train.labels, test.labels, train.classes, c, seed)

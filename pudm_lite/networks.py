@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from .diffusion import PREDICTIONS, Process, noise_schedule
 from .errors import UserError
-from .splits import CONFIGURATIONS, Configuration
+from .files import write_folder
+from .splits import Configuration, named_configuration
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def make_scheduler(process: Process) -> DDIMScheduler:
 
 def save_pipeline(network: nn.Module, process: Process, folder: Path) -> None:
     """Save as a Diffusers pipeline: `DDIMPipeline.from_pretrained(folder)` draws from it, `load_pipeline` reads it."""
-    DDIMPipeline(network, make_scheduler(process)).save_pretrained(folder)
+    write_folder(folder, DDIMPipeline(network, make_scheduler(process)).save_pretrained)
 
 
 def load_pipeline(folder: Path) -> tuple[nn.Module, Process]:
@@ -320,7 +321,7 @@ def _process_of(name: str, network: nn.Module, scheduler: Any) -> Process:
 
 def named_network(row: dict[str, Any]) -> tuple[nn.Module, Process]:
     """The untrained network of a run, rebuilt from the names in its row, and its process."""
-    recipe = recipe_for(row["network"], CONFIGURATIONS[row["experiment"]], row.get("pretrained", ""))
+    recipe = recipe_for(row["network"], named_configuration(row["experiment"]), row.get("pretrained", ""))
     return make_network(row["network"], recipe.channels, recipe.image_size), make_process(recipe)
 
 

@@ -70,7 +70,7 @@ def ship(out: Path, folder: Path) -> list[Path]:
     paths. Raises UserError when `out` holds no finished training, or two of one data set, method and seed, or one whose
     network its row does not name.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     rows = {path.parent: json.loads(path.read_text()) for path in sorted(out.glob("runs/*/row.json"))}
     trained_rows = {run: row for run, row in rows.items() if row["steps"]}  # the others only drew from a given model
@@ -86,7 +86,7 @@ def ship(out: Path, folder: Path) -> list[Path]:
         if target in paths:
             raise UserError(f"two runs under {out} would be {target.name}: keep one of a method and seed in the folder")
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, lambda to, t=tensors, m=metadata: save_file(t, to, m))  # type: ignore[misc]
+        write_whole(target, lambda to, t=tensors, m=metadata: to.write_bytes(save(t, m)))  # type: ignore[misc]
         paths.append(target)
     return paths
 

@@ -95,6 +95,31 @@ CONFIGURATIONS = {
 pre-trained: nothing there is sensitive, so only the method `unsupervised` can train on it."""
 
 
+PER_CLASS = {"mnist": (5_000, 890), "cifar10": (5_000, 1_000), "stl10": (500, 800), "standin": (400, 200)}
+"""Images of a class in U and in the test set where it is normal: Table 1's, divided by the number of classes there. (Of
+some digits MNIST's test set holds fewer than of others; the rarest has 892.)"""
+
+
+def named_configuration(name: str) -> Configuration:
+    """A row of CONFIGURATIONS; or one of `dataset-class,class`, such as mnist-3,5: these classes are normal, all others
+    sensitive, and the sizes are Table 1's for so many normal classes, with a tenth as many sensitive images.
+
+    Raises UserError for any other name, an unknown class, and when the normal classes are all or none.
+    """
+    if name in CONFIGURATIONS:
+        return CONFIGURATIONS[name]
+    dataset, dash, classes = name.partition("-")
+    if not dash or dataset not in PER_CLASS:
+        raise UserError(
+            f"unknown configuration {name!r}; known: {', '.join(CONFIGURATIONS)}; or name a data set and its normal "
+            f"classes, such as mnist-3,5, of {', '.join(PER_CLASS)}"
+        )
+    normal = tuple(dict.fromkeys(filter(None, classes.split(","))))
+    in_u, in_test = (count * len(normal) for count in PER_CLASS[dataset])
+    size = 96 if dataset == "stl10" else 32
+    return configuration(dataset, size, normal, in_u, in_u // 10, in_u // 10, in_test)
+
+
 @dataclass(frozen=True)
 class Split:
     """Indices into a training set (u, s, n) and a test set.

@@ -14,7 +14,7 @@ import numpy as np
 from .errors import UserError
 from .metrics import not_different, welch_t_test
 from .paper import CONFIGURATION_TITLE, JUDGE_ACCURACY, METHOD_NAME, TABLE, Value
-from .splits import CONFIGURATIONS
+from .splits import Configuration, named_configuration
 
 Row = dict[str, Any]
 
@@ -48,7 +48,10 @@ BETA_FREE = ("pretrained", "unsupervised", "supervised")
 """Methods whose risk has no beta."""
 
 SAMPLING = ("network", "pretrained", "n_samples", "sampler", "sampler_steps", "judge_accuracy")
-TRAINING = ("steps", "batch_size", "ell_scale", "stream", "timesteps", "schedule", "prediction", "optimiser")
+TRAINING = (
+    *("steps", "batch_size", "ell_scale", "stream", "s_per_batch", "timesteps", "schedule", "prediction", "optimiser"),
+    *("learning_rate", "kernel_learning_rate", "warmup_steps", "ema_power", "grad_clip", "mixed_precision"),
+)
 """The fields of a row that must agree before runs are averaged or compared; a pre-trained model has only the first."""
 
 REQUIRED = ("method", "seed", "beta", "steps", "batch_size", "frechet_features", *SAMPLING)
@@ -102,6 +105,14 @@ class Table:
     notes: tuple[str, ...]
 
 
+def _configuration(name: str) -> Configuration | None:
+    """The configuration of that name; None for images of one's own."""
+    try:
+        return named_configuration(name)
+    except UserError:
+        return None
+
+
 def complete(row: Row) -> Row:
     """The row with the fields that older rows lack: no pre-trained model, all of S labelled.
 
@@ -109,7 +120,7 @@ def complete(row: Row) -> Row:
     """
     if not isinstance(row, dict) or "experiment" not in row:
         raise UserError(f"{row!r} is not the row of a run: name the rows.jsonl of an experiment")
-    known = CONFIGURATIONS.get(row["experiment"])
+    known = _configuration(row["experiment"])
     return {"pretrained": "", "labelled": known.s if known else None} | row
 
 
@@ -148,7 +159,7 @@ def table(number: int, rows: list[Row]) -> Table:
     kept, left_out = _belonging(number, [complete(row) for row in rows], measure)
     there = {row["experiment"] for row in kept}
     paper = TABLE[number]
-    names = [*paper, *(name for name in CONFIGURATIONS if name in there and name not in paper)]
+    names = [*paper, *sorted(there - paper.keys())]
     methods = tuple(
         method
         for method in METHOD_TITLE
@@ -166,7 +177,7 @@ def _belonging(number: int, rows: list[Row], measure: str) -> tuple[list[Row], C
     """The rows of this table, and why others of its kind (from scratch, or fine-tuned) are left out."""
     kept, left_out = [], Counter[str]()
     for row in rows:
-        known = CONFIGURATIONS.get(row["experiment"])
+        known = _configuration(row["experiment"])
         if bool(row["pretrained"]) != (number in (4, 5)):
             continue
         if known is None or known.s == 0:
@@ -213,7 +224,7 @@ def _by(keys: tuple[str, ...], rows: list[Row]) -> list[list[Row]]:
 
 
 def _title(number: int, name: str) -> str:
-    known = CONFIGURATIONS[name]
+    known = named_configuration(name)
     if known.dataset == "standin":
         return f"Stand-in {known.image_size}×{known.image_size} (even)"
     miniature = number in (4, 5) and known.dataset == "mnist"  # the paper fine-tunes no model on MNIST
@@ -329,7 +340,7 @@ def _where_they_differ(said: dict[tuple[str, str], str]) -> str:
 
 
 def _judge(row: Row) -> str:
-    dataset = CONFIGURATIONS[row["experiment"]].dataset
+    dataset = named_configuration(row["experiment"]).dataset
     paper = f" (the paper's: {JUDGE_ACCURACY[dataset]:.2%})" if dataset in JUDGE_ACCURACY else ""
     return f"{dataset} {row['judge_accuracy']:.2%}{paper}"
 

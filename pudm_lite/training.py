@@ -18,7 +18,7 @@ from .datasets import to_model
 from .diffusion import TIMESTEPS, Process, draw_timesteps, ell
 from .draws import STREAMS, Batch, draw_batch, generator
 from .errors import UserError
-from .files import write_whole
+from .files import write_tensors
 from .optimisers import OPTIMISERS, make_optimisers
 from .risks import METHODS, Risk, Whole, risk
 from .splits import Split
@@ -362,7 +362,7 @@ class Trainer:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
-        write_whole(self.checkpoint, lambda temporary: torch.save(state, temporary))
+        write_tensors(self.checkpoint, state)
 
     def _load(self) -> None:
         try:

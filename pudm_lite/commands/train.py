@@ -11,7 +11,9 @@ HELP = "Train one model, sample and judge it; one JSON line goes to OUT/rows.jso
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--experiment", default="mnist-even", help="a configuration of the paper's Table 1: dataset-normal"
+        "--experiment",
+        default="mnist-even",
+        help="a configuration of the paper's Table 1, dataset-normal; or a data set and its normal classes: mnist-3,5",
     )
     parser.add_argument(
         "--method",
