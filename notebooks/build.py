@@ -12,6 +12,8 @@ into the notebook with solutions; a student keeps those of cells tagged `expecte
 import argparse
 import os
 import re
+import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 HERE = Path(__file__).resolve().parent
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION\n?", re.DOTALL | re.MULTILINE)
 MOST_BYTES = 1_500_000
+PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
 
 def repository() -> str:
@@ -78,15 +81,21 @@ def notebook(master: Path, student: bool) -> NotebookNode:
     return made
 
 
-def execute(made: NotebookNode) -> None:
-    """Run it in notebooks/, in place."""
+def execute(made: NotebookNode) -> str:
+    """Run it in notebooks/, in place. Returns what that took, for the notebook's first cell to say."""
     from nbclient import NotebookClient
 
+    made.cells.append(new_code_cell(PEAK))
+    start = time.perf_counter()
     NotebookClient(made, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
+    minutes = (time.perf_counter() - start) / 60
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    peak = int(made.cells.pop().outputs[0].text) * unit / 2**30
     for cell in made.cells:
         cell.metadata.pop("execution", None)  # wall-clock times: noise in a diff
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return f"{minutes:.1f} minutes, {peak:.1f} GiB of memory at most"
 
 
 def take_outputs(made: NotebookNode, source: NotebookNode) -> None:
@@ -131,7 +140,7 @@ def build(master: Path, keep_outputs: bool) -> None:
     target = HERE / f"{master.stem}.ipynb"
     made = notebook(master, student=False)
     if not keep_outputs:
-        execute(made)
+        print(f"{master.stem}: {execute(made)}", flush=True)
     elif target.exists():
         take_outputs(made, nbformat.read(target, 4))
     write(made, target)

@@ -21,7 +21,7 @@
 # - recognise over-fitting of the unbiased risk while it happens, by the sign of $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$;
 # - predict the bias and the variance of the estimators, and say when labelled normal points help.
 #
-# **What it costs**: in `lab` mode about one minute on two CPU cores and less than 2 GB of memory; in `fast` mode, which the tests use, seconds. No GPU is needed (free Colab T4: not run here).
+# **What it costs**: in `lab` mode less than a minute and 0.9 GiB of memory on two CPU cores; in `fast` mode, which the tests use, seconds. No GPU is needed (free Colab T4: not run here).
 #
 # It helps to have met $\ell$ (notebook 01) and the push $-\log(1-e^{-\ell})$ (notebook 02). A reminder of the letters: $\mathcal U$ are the unlabeled data, a share $\beta$ of them sensitive; $\mathcal S$ the few labelled sensitive ones; $p_{\mathcal U}$, $p_{\mathcal S}$, $p_{\mathcal N}$ the distributions of unlabeled, sensitive and normal data; $\ell(\mathbf x)$ the noise error of Eq. 8, small where the model knows such points and can draw them. A *risk* is the one number, made of many $\ell$, that training makes small.
 
