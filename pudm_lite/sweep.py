@@ -14,9 +14,7 @@ from .files import alone, read_rows, write_whole
 from .parallel import Hear, Row, finished, pool, remember, run_and_keep
 from .priors import estimate_beta
 from .sweep_table import SweepTable, sentence
-
-WITHOUT_BETA = ("unsupervised", "supervised", "pretrained")
-"""Methods that beta does not act on: Eqs. 9 and 12 do not hold it, and a pre-trained model is not trained."""
+from .tables import BETA_FREE
 
 ESTIMATE = "estimate"
 
@@ -65,7 +63,7 @@ def plan(
     entries = []
     for configuration in configurations:
         for method in methods:
-            for beta in [None] if method in WITHOUT_BETA else betas:
+            for beta in [None] if method in BETA_FREE else betas:
                 given = {} if beta in (None, ESTIMATE) else {"beta": beta}
                 beta_from = ESTIMATE if beta == ESTIMATE else "given"
                 entries += [Entry(build(configuration, method, seed, **given), beta_from) for seed in seeds]

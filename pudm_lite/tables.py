@@ -45,7 +45,7 @@ KNOWS_MORE = ("pn", "pnu")
 """Methods that see labels of normal images: shown, but in no comparison with those that do not."""
 
 BETA_FREE = ("pretrained", "unsupervised", "supervised")
-"""Methods whose risk has no beta."""
+"""Methods that beta does not act on: Eqs. 9 and 12 do not hold it, and a pre-trained model is not trained."""
 
 SAMPLING = ("network", "pretrained", "n_samples", "sampler", "sampler_steps", "judge_accuracy")
 TRAINING = (

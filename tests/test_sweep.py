@@ -18,7 +18,8 @@ from pudm_lite.experiments import experiment
 from pudm_lite.files import read_rows
 from pudm_lite.risks import METHODS, risk
 from pudm_lite.splits import TABLE_1
-from pudm_lite.sweep import WITHOUT_BETA, Entry, plan, sweep
+from pudm_lite.sweep import Entry, plan, sweep
+from pudm_lite.tables import BETA_FREE
 
 
 def row_of(exp, **other):
@@ -81,7 +82,7 @@ def test_a_run_is_the_one_that_train_makes(tmp_path):
 def test_beta_free_methods_are_those_whose_risk_does_not_change_with_beta():
     l_u, l_s, l_n = torch.tensor([1.0, 2.0]), torch.tensor([0.5]), torch.tensor([3.0])
     same = {m for m in METHODS if risk(m, l_u, l_s, l_n, 0.1).value == risk(m, l_u, l_s, l_n, 0.6).value}
-    assert same == set(WITHOUT_BETA) - {"pretrained"}
+    assert same == set(BETA_FREE) - {"pretrained"}
 
 
 @pytest.mark.parametrize("name", ["configuration", "method", "beta", "seed"])

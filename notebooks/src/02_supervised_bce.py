@@ -243,7 +243,8 @@ axes[1].plot(l, cost_sensitive, "--", color=style.ORANGE, label=r"y = 1: $-\log(
 axes[1].set(xlabel=r"$\ell$", ylabel="cross entropy", title="Eq. 11")
 for ax in axes:
     ax.axvline(np.log(2), color="#777777", lw=1, ls=":")
-    ax.legend()
+axes[0].legend()
+axes[1].legend(loc="upper center")
 axes[1].text(np.log(2) + 0.05, 2.6, "log 2", fontsize=9)
 style.show(
     figure, alt="The two probabilities of Eq. 10, and the two costs of Eq. 11, over l: both pairs cross at l = log 2"

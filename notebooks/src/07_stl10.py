@@ -200,7 +200,8 @@ for n, seen, unseen in zip(SIZES, on_train, on_held_out, strict=True):
 figure, ax = plt.subplots(figsize=(6.6, 3.4))
 ax.plot(SIZES, on_train, "o-", color=style.BLUE, label="training images")
 ax.plot(SIZES, on_held_out, "s--", color=style.ORANGE, label="held-out images")
-ax.set(xscale="log", yscale="symlog", xlabel="training images N", ylabel="ℓ of the best fit (sum over pixels)", ylim=(0, None))
+ax.set(xscale="log", yscale="symlog", xlabel="training images N", ylabel="ℓ of the best fit (sum over pixels)")
+ax.set_ylim(0, 20 * max(on_held_out))  # room for the legend
 ax.set_xticks(SIZES, [f"{n:,}" for n in SIZES])
 ax.minorticks_off()
 ax.set_title(LAB.title("The exact minimiser of Eq. 9"), fontsize=10)

@@ -11,7 +11,11 @@ HELP = "Run every method on every configuration with every beta and seed; a JSON
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--experiment", nargs="+", default=["mnist-even"], metavar="NAME", help="configurations of the paper's Table 1"
+        "--experiment",
+        nargs="+",
+        default=["mnist-even"],
+        metavar="NAME",
+        help="configurations of the paper's Table 1, or data sets with their normal classes (mnist-3,5)",
     )
     parser.add_argument(
         "--method",
