@@ -8,7 +8,14 @@ import torch
 
 from pudm_lite.datasets import checked_file
 from pudm_lite.errors import UserError
-from pudm_lite.splits import CLASSES, CONFIGURATIONS, TABLE_1, configuration, positive_unlabeled_split
+from pudm_lite.splits import (
+    CLASSES,
+    CONFIGURATIONS,
+    TABLE_1,
+    configuration,
+    named_configuration,
+    positive_unlabeled_split,
+)
 
 # Name: image size, U (normal), U (sensitive), S, test; as printed.
 PAPER = {
@@ -138,6 +145,42 @@ def test_classes_that_are_not_normal_are_sensitive():
 def test_normal_classes_that_make_no_sense(dataset, normal, said):
     with pytest.raises(UserError) as error:
         configuration(dataset, 32, normal, 10, 1, 1, 1)
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize("name", ["cifar10-vehicles", "stl10-vehicles"])
+def test_a_row_of_table_1_by_its_classes(name):
+    row = named_configuration(name)
+    assert row is TABLE_1[name]
+    assert named_configuration(f"{row.dataset}-{','.join(row.normal)}") == row
+
+
+@pytest.mark.parametrize("normal", [*"0123456789", "3,5", "5,3,5", "0,1,2,3,4,5,6,7"])
+def test_any_digits_can_be_normal(normal, mnist_labels):
+    c = named_configuration(f"mnist-{normal}")
+    wanted = set(normal.split(","))
+    split = positive_unlabeled_split(*mnist_labels, tuple("0123456789"), c, seed=0)
+    train, test = mnist_labels
+    assert {str(d) for d in train[split.u[~split.u_sensitive]].unique().tolist()} == wanted
+    assert {str(d) for d in test[split.test].unique().tolist()} == wanted
+    assert not {str(d) for d in train[split.s].unique().tolist()} & wanted
+    assert len(split.u) == 5_500 * len(wanted)
+    assert len(split.s) == 500 * len(wanted)
+    assert split.realised_share == pytest.approx(1 / 11, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mnist", "unknown configuration 'mnist'; known: mnist-even, mnist-odd"),
+        ("celeba-tall", "unknown configuration 'celeba-tall'; known: mnist-even"),
+        ("mnist-evn", "mnist has no class 'evn'; its classes are 0, 1, 2"),
+        ("stl10-", "none of the classes of stl10 are normal"),
+    ],
+)
+def test_names_that_are_no_configuration(name, said):
+    with pytest.raises(UserError) as error:
+        named_configuration(name)
     assert str(error.value).startswith(said)
 
 
