@@ -18,7 +18,7 @@
 # - train a small diffusion model, and say what its moving average is for;
 # - draw samples with DDPM, DDIM and a few-step solver, from the same seeds, and say what steps buy.
 #
-# **What it costs**: in `lab` mode about two and a half minutes and 1.3 GiB of memory on two CPU cores; no GPU, no account, no network. Free Colab T4: not run here. In `fast` mode, which the tests use, everything is tiny; `full` trains the network for its whole recipe. (The network is called `lite`: a small U-Net that a CPU can train. Section 2 meets a *noise schedule* of the same name, the one that this network is trained with.)
+# **What it costs**: in `lab` mode about two minutes and 1.3 GiB of memory on two CPU cores; no GPU, no account, no network. Free Colab T4: not run here. In `fast` mode, which the tests use, everything is tiny; `full` trains the network for its whole recipe. (The network is called `lite`: a small U-Net that a CPU can train. Section 2 meets a *noise schedule* of the same name, the one that this network is trained with.)
 #
 # You need: what a Gaussian is, and PyTorch tensors. Section 2 of the paper is the text beside this notebook.
 

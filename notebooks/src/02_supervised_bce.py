@@ -21,7 +21,7 @@
 # - tell what the *scale* of $\ell$ (a sum or a mean over pixels) does to the push, and why it is a hyper-parameter that nobody named;
 # - explain, with one formula and with a measurement, why this supervised method hardly helps when the unlabeled data contain sensitive images.
 #
-# **What it costs**: in `lab` mode about two and a half minutes and 1.1 GiB of memory on two CPU cores; in `fast` mode, which the tests use, seconds, and every model is tiny. No GPU is needed (free Colab T4: not run here).
+# **What it costs**: in `lab` mode about one and a half minutes and 1.1 GiB of memory on two CPU cores; in `fast` mode, which the tests use, seconds, and every model is tiny. No GPU is needed (free Colab T4: not run here).
 #
 # It helps to have met $\ell$, the noise error of Eq. 8, in notebook 01; the one-line reminder is below.
 

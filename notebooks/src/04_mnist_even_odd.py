@@ -20,7 +20,7 @@
 # - put an interval on every number: the non-sensitive rate, the Fréchet distance, a difference over seeds;
 # - allow for a judge that errs, and say when the method does not work.
 #
-# **What it costs**: in `lab` mode about two and a half minutes and 1.1 GiB of memory on two CPU cores, with the networks that `data/` holds (without them it trains three, which takes about half an hour). Free Colab T4: not run here.
+# **What it costs**: in `lab` mode less than a minute and 1.1 GiB of memory on two CPU cores, with the networks that `data/` holds (without them it trains three, which takes about half an hour). Free Colab T4: not run here.
 
 # %%
 import math

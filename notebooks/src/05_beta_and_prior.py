@@ -17,7 +17,7 @@
 #
 # **After this notebook you can** estimate $\beta$, the share of sensitive images in $\mathcal U$, from $\mathcal U$ and $\mathcal S$ alone, and check the estimate; say why the obvious estimate is too low; and say what it costs to train with a $\beta$ that is too small or too large.
 #
-# **What it costs**: about two and a half minutes and 1.2 GiB of memory on two CPU cores in `lab` mode, no GPU, no network. Free Colab T4: not run here. In `fast` mode, which the tests use, everything is tiny.
+# **What it costs**: about a minute and 1.2 GiB of memory on two CPU cores in `lab` mode, no GPU, no network. Free Colab T4: not run here. In `fast` mode, which the tests use, everything is tiny.
 #
 # You need Eqs. 13-19 from the notebook on the PU risk. Nothing here trains a diffusion model in `lab` mode: the last section reads runs that were made before.
 

@@ -24,7 +24,7 @@
 #
 # **What it costs.** It runs in three sizes, and says below which one it took:
 # - with a GPU, CIFAR10 and its judge: about an hour on a free Colab T4 (an *estimate*, computed below from counted operations; not run here). Cut off, it goes on where it was.
-# - without them (or in a browser, on a laptop): about five minutes of one CPU core and 2.5 GB of memory, on a **stand-in**: MNIST digits, tinted in six colours, 32 x 32, even = normal. Every step is the same; the images are not CIFAR10's, and each figure says so.
+# - without them (or in a browser, on a laptop): about four minutes of one CPU core and 2.4 GiB of memory, on a **stand-in**: MNIST digits, tinted in six colours, 32 x 32, even = normal. Every step is the same; the images are not CIFAR10's, and each figure says so.
 # - `PUDM_MODE=full`: the paper's own run, with all its epochs. Not run here.
 #
 # You need notebooks 03 and 04 (Eq. 19, the rate and its interval).

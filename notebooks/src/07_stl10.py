@@ -24,7 +24,7 @@
 #
 # **What it costs.** Three sizes, as in notebook 06, and it says below which one it took:
 # - with a GPU, STL10 and its judge: about an hour on a free Colab T4 (an *estimate* from counted operations; not run here). Cut off, it goes on where it was.
-# - without them: about a minute and a half of one CPU core and 2.3 GiB of memory, on a **stand-in**: tinted MNIST digits, enlarged to 96 x 96. Each figure says so.
+# - without them: about five minutes of one CPU core and 2.5 GiB of memory, on a **stand-in**: tinted MNIST digits, enlarged to 96 x 96. Each figure says so.
 # - `PUDM_MODE=full`: the paper's own run. Not run here.
 #
 # You need notebooks 04 (rates, intervals, the Fréchet distance) and 06 (how a lab is set up).

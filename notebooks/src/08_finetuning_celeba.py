@@ -22,7 +22,7 @@
 # - cut a batch into pieces without breaking Algorithm 1;
 # - read Tables 4 and 5 of the paper, and say what a miniature cannot show.
 #
-# **What it costs**: in `lab` mode on a CPU about four minutes of one core and 1.3 GB of memory: a miniature, in which a small network that knows all digits is fine-tuned on the even ones. In `lab` mode on a GPU, with CelebA and its judge there, the paper's model with a tenth of its training; Section 9 *estimates* an hour on a free Colab T4 (not run here). `full` is the paper's training (not run here). `fast`, for tests, is tiny.
+# **What it costs**: in `lab` mode on a CPU about three and a half minutes of one core and 1.3 GiB of memory: a miniature, in which a small network that knows all digits is fine-tuned on the even ones. In `lab` mode on a GPU, with CelebA and its judge there, the paper's model with a tenth of its training; Section 9 *estimates* an hour on a free Colab T4 (not run here). `full` is the paper's training (not run here). `fast`, for tests, is tiny.
 
 # %%
 import json
@@ -655,10 +655,10 @@ assert apart < 0.1
 #
 # ## 8. Tables 4 and 5
 #
-# *The question: how much of the paper's finding does the miniature show?* The rows of `data/results/finetuning.jsonl` are longer runs than the ones above, one seed, for even and for odd digits as the normal ones, made by
+# *The question: how much of the paper's finding does the miniature show?* The rows of `data/results/finetuning.jsonl` are longer runs than the ones above, three seeds, for even and for odd digits as the normal ones, made by
 #
 # ```
-# pudm sweep --experiment mnist-even mnist-odd --method pretrained unsupervised supervised nnpu --seed 0 \
+# pudm sweep --experiment mnist-even mnist-odd --method pretrained unsupervised supervised nnpu --seed 0 1 2 \
 #     --steps 300 --n-samples 1000 \
 #     --pretrained data/models/mnist-digits_unsupervised_seed0.safetensors --out outputs/finetuning_rows
 # pudm report outputs/finetuning_rows/rows.jsonl --table 4 5
@@ -715,14 +715,14 @@ for a, b in (("celeba-male", "celeba-female"), ("cifar10-vehicles", "cifar10-ani
     assert math.isclose(sum(rates), 1, abs_tol=0.002)
 
 # %% [markdown]
-# **Reading it** (paper: mean and standard deviation of five runs, hollow; miniature: one mark a run, with its interval; grey: 10/11, the normal share of $\mathcal U$; crosses: your prediction). The pattern of the paper, from left to right: the pre-trained model draws as many normal images as its makers happened to show it; showing it $\mathcal U$ lifts both roles towards the grey line, from below; the supervised method adds little to that; the proposed one goes well beyond, up to 0.973 for men. The miniature takes the same three steps in 300 of training: 0.48 and 0.52 (even, odd) before, 0.85 and 0.83 `unsupervised`, 0.88 and 0.85 `supervised`, 0.94 and 0.93 `nnpu`; one run each.
+# **Reading it** (paper: mean and standard deviation of five runs, hollow; miniature: one mark a run, with its interval; grey: 10/11, the normal share of $\mathcal U$; crosses: your prediction). The pattern of the paper, from left to right: the pre-trained model draws as many normal images as its makers happened to show it; showing it $\mathcal U$ lifts both roles towards the grey line, from below; the supervised method adds little to that; the proposed one goes well beyond, up to 0.973 for men. The miniature takes the same three steps in 300 of training: on average over three runs 0.49 and 0.51 (even, odd) before, 0.86 and 0.84 `unsupervised`, 0.88 and 0.86 `supervised`, 0.95 and 0.94 `nnpu`. Bold in our lines of the table: the best, and what Welch's test does not tell from it; `nnpu` stands alone in all four. Between `supervised` and `unsupervised` there are one or two points. Welch's test on three runs each does not find them; in pairs of the same seed `supervised` is ahead six times of six.
 #
 # Table 5 says what it costs. Fine-tuning of any kind brings the FID down by more than half for CelebA (male), simply because a model of both sexes is a bad model of men. Between the fine-tuned models the proposed one is the best for CIFAR10's vehicles and somewhat worse for faces.
 #
 # **Question 1, in words.** In Table 4 the pre-trained model has 0.249 for CelebA (male) and 0.751 for CelebA (female). Is it chance that they add up to 1? And why does `unsupervised` end at 0.866 for one and at 0.905 for the other, though $\mathcal U$ holds the same share of sensitive images in both?
 
 # %% [markdown] tags=["answer"]
-# It is no chance: the pre-trained model does not depend on what is called normal, so its samples are judged twice with the roles exchanged, and what is normal in one role is sensitive in the other (0.999 for CIFAR10 is rounding, and the number of samples differs). The same would hold for our miniature. `unsupervised` comes *from below*: a model that drew three women in four has further to go to 10/11 than one that drew one man in four, and 20 epochs are not enough to forget all of it. A judge that errs moves both numbers as well, by up to about a point and a half.
+# It is no chance: the pre-trained model does not depend on what is called normal, so its samples are judged twice with the roles exchanged, and what is normal in one role is sensitive in the other (0.999 for CIFAR10 is rounding, and the number of samples differs). Our miniature does the same, seed by seed: 0.481 and 0.519, 0.479 and 0.521, 0.502 and 0.498. `unsupervised` comes *from below*: a model that drew three women in four has further to go to 10/11 than one that drew one man in four, and 20 epochs are not enough to forget all of it. A judge that errs moves both numbers as well, by up to about a point and a half.
 
 # %% [markdown]
 # ## 9. What a miniature cannot show, and how to run the real thing
