@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import platform
 import time
@@ -346,11 +345,10 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
     c, recipe = exp.train, recipe_of(exp)
-    settings = {name: None if value == math.inf else value for name, value in asdict(c).items()}  # JSON has no infinity
     return {
         "run": exp.name,
         "experiment": exp.configuration,
-        **settings,
+        **c.as_row(),
         "method": exp.method,
         "pretrained": exp.pretrained,
         "realised_share": None if exp.images else round(data.split.realised_share, 5),

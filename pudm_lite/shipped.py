@@ -5,7 +5,7 @@ What the tests run never opens one in place of training: see `allowed`.
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def _checked_network(path: Path, row: dict[str, Any]) -> nn.Module:
         named.load_state_dict(network.state_dict())
         if process.prediction == its_process.prediction and torch.allclose(process.alpha_bar, its_process.alpha_bar):
             return network
-    except (KeyError, RuntimeError):
+    except (UserError, KeyError, RuntimeError):
         pass
     raise UserError(
         f"the network of {path} is not one that this package makes by name for a data set of its own: "
@@ -131,7 +131,7 @@ def shipped(name: str) -> Trained:
 def is_of(row: dict[str, Any], exp: Experiment) -> bool:
     """Whether a row's training is the experiment's, by every setting that a row records."""
     recorded = {
-        **asdict(exp.train),
+        **exp.train.as_row(),
         "method": exp.method,
         "network": exp.network,
         "experiment": exp.configuration,

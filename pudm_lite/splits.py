@@ -109,12 +109,12 @@ def named_configuration(name: str) -> Configuration:
     if name in CONFIGURATIONS:
         return CONFIGURATIONS[name]
     dataset, dash, classes = name.partition("-")
-    if not dash or dataset not in PER_CLASS:
+    normal = tuple(dict.fromkeys(filter(None, classes.split(","))))
+    if not dash or dataset not in PER_CLASS or not set(normal) <= set(CLASSES[dataset]):
         raise UserError(
             f"unknown configuration {name!r}; known: {', '.join(CONFIGURATIONS)}; or name a data set and its normal "
             f"classes, such as mnist-3,5, of {', '.join(PER_CLASS)}"
         )
-    normal = tuple(dict.fromkeys(filter(None, classes.split(","))))
     in_u, in_test = (count * len(normal) for count in PER_CLASS[dataset])
     size = 96 if dataset == "stl10" else 32
     return configuration(dataset, size, normal, in_u, in_u // 10, in_u // 10, in_test)

@@ -77,6 +77,10 @@ class TrainConfig:
         if self.pieces > self.batch_size:
             raise UserError(f"a batch of {self.batch_size} cannot be cut into {self.pieces} pieces")
 
+    def as_row(self) -> dict[str, Any]:
+        """Every setting as a row keeps it: JSON has no infinity, so an infinite limit is None."""
+        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
+
 
 WATCH_S_EVERY = 10
 """Every so many steps the unsupervised method, which never learns from S, records the error of S all the same."""

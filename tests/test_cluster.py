@@ -19,7 +19,8 @@ def ends_as_its_seed_says(exp, folder, report):
         raise UserError("no data: get some")
     if exp.train.seed == 2:
         os._exit(7)
-    time.sleep(1)
+    while not (folder / "heard").exists():  # a job that ends at once may end before it is looked at
+        time.sleep(0.1)
     return str(folder)
 
 
@@ -43,6 +44,7 @@ def test_every_end_of_a_job_is_heard(tmp_path):
 
     def hear(name, *word):
         heard[name].append(word)
+        (tmp_path / "runs" / name / "heard").touch()
 
     local = executor(tmp_path, ["cluster=local", "timeout_min=5"], 0, 1)
     submit(ends_as_its_seed_says, experiments, tmp_path, hear, local, every=0.1)

@@ -1,6 +1,7 @@
 """Checks of notebook 04: the split of Table 1, intervals, a judge that errs, the Fréchet distance."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -206,16 +207,12 @@ def check_04_4(frechet: Function) -> None:
 @check("04.5", "true_rate", points=2)
 def check_04_5(true_rate: Function) -> None:
     """The judge's errors are put in and must come out, and a rate stays a rate."""
-    kept = caught = 0.8 + 0.19 * float(torch.rand(()))
-    while abs(caught - kept) < 0.04:  # or exchanging them would go unseen
-        caught = 0.8 + 0.19 * float(torch.rand(()))
-    p = float(torch.empty(()).uniform_(0.3, 0.7))
-    seen = kept * p + (1 - caught) * (1 - p)
-    slope = kept + caught - 1
-    expect(
-        true_rate(seen, kept, caught),
-        p,
-        {
+    while True:
+        kept, caught = (0.8 + 0.19 * torch.rand(2, dtype=torch.float64)).tolist()
+        p = float(torch.empty(()).uniform_(0.3, 0.7))
+        seen = kept * p + (1 - caught) * (1 - p)
+        slope = kept + caught - 1
+        mistakes = {
             "kept and caught are exchanged: normal images that the judge loses are 1 − kept": (seen - (1 - kept))
             / slope,
             "the division by kept + caught − 1 is missing": seen - (1 - caught),
@@ -228,8 +225,11 @@ def check_04_5(true_rate: Function) -> None:
                 kept * seen + (1 - caught) * (1 - seen)
             ),
             "that is the rate as it came in": seen,
-        },
-    )
+        }
+        told_apart = sorted([p, *mistakes.values()])
+        if min(b - a for a, b in pairwise(told_apart)) > 0.003:  # or one would look like another
+            break
+    expect(true_rate(seen, kept, caught), p, mistakes)
     above, below = min(kept + 0.005, 1.0), (1 - caught) / 2
     for raw, want in ((above, 1.0), (below, 0.0)):
         expect(
