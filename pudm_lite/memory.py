@@ -86,7 +86,7 @@ class _Kept:
     """Counts the bytes of storages that are kept, each storage once."""
 
     def __init__(self, known: set[int]) -> None:
-        self.storages: dict[int, int] = {}
+        self.storages: dict[int, torch.UntypedStorage] = {}  # held: else a later one may get a freed address
         self.known = known  # held anyway
 
     def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
@@ -96,12 +96,12 @@ class _Kept:
     def keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in self.known:
-            self.storages[storage._cdata] = storage.nbytes()
+            self.storages[storage._cdata] = storage
         return tensor
 
     @property
     def bytes(self) -> int:
-        return sum(self.storages.values())
+        return sum(storage.nbytes() for storage in self.storages.values())
 
 
 class _FusedAttention(TorchFunctionMode):

@@ -1,11 +1,14 @@
 """The memory arithmetic: held to hand counts, to a real forward pass, and to torch's own memory tracker."""
 
+from functools import partial
+
 import pytest
 import torch
 from diffusers import UNet2DModel
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pudm_lite import memory
 from pudm_lite.errors import UserError
 from pudm_lite.memory import HEADROOM, pieces_for, training_memory
 from pudm_lite.networks import make_network
@@ -99,6 +102,18 @@ def test_activations_grow_by_the_image(precision, checkpointing):
     few, some, many = (training_memory(unet(), (3, 32, 32), n, precision, checkpointing).activations for n in (2, 4, 8))
     assert many - some == pytest.approx(2 * (some - few), rel=0.01)
     assert some > 1.5 * few
+
+
+def test_a_freed_storage_does_not_hide_one_at_its_address(monkeypatch):
+    """Under autocast a block's input may be freed before the next one is made; both would be kept on a GPU."""
+    count = partial(training_memory, unet(), (3, 32, 32), 4, "fp16", True)
+    alive, keep = [], memory._Kept.keep
+    with monkeypatch.context() as patch:
+        patch.setattr(memory._Kept, "keep", lambda self, tensor: alive.append(tensor) or keep(self, tensor))
+        held = count()
+    assert alive
+    alive.clear()
+    assert count() == held
 
 
 def test_checkpointing_lowers_it_and_leaves_the_network_as_it_was():
