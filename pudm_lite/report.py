@@ -62,8 +62,10 @@ def draw_panel(axes: Any, images: Tensor, sensitive: Tensor, columns: int = 8) -
     images: (n, C, H, W) uint8. sensitive: (n,) bool.
     """
     size, gap = images.shape[-1], 6
-    axes.imshow(grid(images, columns, gap), interpolation="nearest")
+    sheet = grid(images, columns, gap)
+    axes.imshow(sheet, interpolation="nearest")
     axes.set_axis_off()
+    axes.set(xlim=(-3, sheet.shape[1] + 2), ylim=(sheet.shape[0] + 2, -3))  # frames stand out of the outer images
     for i in np.flatnonzero(sensitive.numpy()):
         y, x = (k * (size + gap) - 0.5 for k in divmod(int(i), columns))
         axes.add_patch(

@@ -81,7 +81,7 @@ def _draw_experiment(figure: Any, rows: list[Row]) -> None:
         f"{first['experiment']}, {first['steps']:,} training steps, {first['n_samples']:,} samples a run", fontsize=11
     )
     for ax in figure.axes:
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _level(ax: Any, rows: list[Row], key: str, method: str) -> None:

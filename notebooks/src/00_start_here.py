@@ -47,7 +47,7 @@ axes[1].set_title("S: labelled sensitive")
 style.show(figure, alt="64 unlabeled digits, a few odd ones framed, beside 64 odd digits, all framed")
 
 # %% [markdown]
-# About one digit in eleven of $\mathcal U$ is framed: these are the odd ones. A model that simply learns $\mathcal U$ will draw odd digits about 9 % of the time. The frames are for your eyes; the methods below never see them.
+# About one digit in eleven of $\mathcal U$ is odd; among the 64 shown there happen to be three, framed. A model that simply learns $\mathcal U$ will draw odd digits about 9 % of the time. The frames are for your eyes; the methods below never see them.
 
 # %% [markdown]
 # ## The idea, in four formulas
@@ -170,7 +170,7 @@ style.show(figure, alt="noise error of U and of S against the training step, for
 # | `07_stl10` | watch over-fitting, test samples for copies, compute the bold of a table and the power of five seeds | the exact minimiser of Eq. 9 draws copies |
 # | `08_finetuning_celeba` | fine-tune a Diffusers pipeline, fit it into a GPU, decide the clamp over pieces | images replaced one by one; Tables 4 and 5 in miniature |
 #
-# Read them in this order; each takes an evening alone or about half of a 90-minute lab, and runs in minutes. The folder `student/` holds the same notebooks with the exercises open: write in those. `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
+# Read them in this order; each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. The folder `student/` holds the same notebooks with the exercises open: write in those. `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
 
 # %% [markdown]
 # ## Try it

@@ -396,7 +396,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** A single draw can be far off on either side, mostly because of $t$: an almost clean digit costs much (it is hard to see what little noise there is), pure noise costs next to nothing (it *is* the answer). But the draws are centred on the right value, and means of 64 crowd around it. The printed last line shows a free improvement that the package's trainer uses: spread the 64 values of $t$ evenly (`stratified`) instead of drawing them independently. Each $t$ is still uniform, so the mean stays right, and the spread shrinks.
+# **Reading it.** A single draw can be far off on either side, mostly because of $t$: at the least noisy steps a draw costs much (it is hard to tell the noise from the digit), pure noise costs next to nothing (it *is* the answer). But the draws are centred on the right value, and means of 64 crowd around it. The printed last line shows a free improvement that the package's trainer uses: spread the 64 values of $t$ evenly (`stratified`) instead of drawing them independently. Each $t$ is still uniform, so the mean stays right, and the spread shrinks.
 #
 # ### Question 01.A
 #
@@ -496,7 +496,7 @@ ax.legend()
 style.show(figure, alt="Noise error over the step t for two guessers and the trained network, on a logarithmic axis")
 
 # %% [markdown]
-# **Reading it** (lab mode). The marks of the pixel guesser lie on the line worked out on paper. On the left the network is far below it: it knows which pixels go together. On the right the two meet (after so short a training the network is even a little worse at the very end): in nearly pure noise there is hardly more to know than the average digit. All curves fall towards large $t$, because there $\mathbf x_t$ is nearly the noise itself and little is left to guess wrong. So the *size* of $\ell$ does not say where learning matters: most of Eq. 8 comes from small $t$, as the printed share says, yet what a digit *is* gets settled where $\ell$ is small. A schedule moves weight between the two, and `lite` moves it to the right.
+# **Reading it** (lab mode). The marks of the pixel guesser lie on the line worked out on paper. On the left the network is far below it: it knows which pixels go together. On the right the two meet (after so short a training the network is even a little worse at the very end): in nearly pure noise there is hardly more to know than the average digit. Both curves below the dotted line (which stays at 784) fall towards large $t$, because there $\mathbf x_t$ is nearly the noise itself and little is left to guess wrong. So the *size* of $\ell$ does not say where learning matters: most of Eq. 8 comes from small $t$, as the printed share says, yet what a digit *is* gets settled where $\ell$ is small. A schedule moves weight between the two, and `lite` moves it to the right.
 #
 # ## 5. What the moving average does
 #
@@ -539,7 +539,7 @@ print(f"after 400 steps the newest value has a share of {shares[-1]:.3f}; as ste
 print(f"last 100 values: standard deviation {rattling[-100:].std():.3f}; of the average {smooth[-100:].std():.3f}")
 
 # %% [markdown]
-# The average looks back over a fixed *share* of the run, so early mistakes are forgotten however long the run is. And for a whole network? In Section 4 the average had nothing to do: the learning rate starts moderate and comes down to 0, so the weights settle by themselves. So let us make them rattle. We go on training the finished network with a learning rate that stays where it is, and average along the way, with a constant share $w$ this time. Then both versions draw digits (how that is done is Section 6):
+# The average looks back over a fixed *share* of the run, so early mistakes are forgotten however long the run is. And for a whole network? In Section 4 the average had nothing to do: the learning rate, after a short warm-up, comes down to 0, so the weights settle by themselves. So let us make them rattle. We go on training the finished network with a learning rate that stays where it is, and average along the way, with a constant share $w$ this time. Then both versions draw digits (how that is done is Section 6):
 
 # %% tags=["expected"]
 RATTLE = {"fast": 6, "lab": 60, "full": 300}[MODE]

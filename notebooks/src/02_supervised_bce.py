@@ -169,10 +169,10 @@ axes[1].axhline(784, color="#777777", ls=":", lw=1.2)
 axes[1].text(SIZE["short"] - 1, 700, 'answering "no noise": 784', fontsize=9, va="top", ha="right")
 axes[1].set(yscale="log", xlabel="training step", ylabel=r"mean $\ell$ (sum over pixels)", title="what the images pay")
 axes[1].legend(fontsize=8)
-style.show(figure, alt="The objective l_u - l_s falls without end and both errors explode; under Eq. 12 neither does")
+style.show(figure, alt="The objective l_u - l_s falls by many powers of ten and both errors explode; under Eq. 12 neither does")
 
 # %% [markdown]
-# **Reading it.** Left: the dashed objective dives, and every further step takes it deeper: $\ell$ has a floor at 0 but no ceiling, so $-\ell$ has no floor, and gradient descent will look for it for ever. Right: what that does to the images. The error of $\mathcal S$ (crosses) goes far beyond 784, the price of always answering "no noise": the model does not *forget* ones, it shouts wrong noise at them. And the error of $\mathcal U$ is dragged along, because both groups go through the same weights. A model in this state draws nothing at all. Eq. 12 (solid) simply learns.
+# **Reading it.** Left: the dashed objective dives, power of ten after power of ten: $\ell$ has a floor at 0 but no ceiling, so $-\ell$ has no floor, and gradient descent looks for it. (Such a run is chaotic: how deep it gets in sixty steps, and whether a step throws it far up again on the way, differs from one machine to another, even with the number of threads. That it does not settle does not.) Right: what that does to the images. The error of $\mathcal S$ (crosses) goes far beyond 784, the price of always answering "no noise": the model does not *forget* ones, it shouts wrong noise at them. And the error of $\mathcal U$ is dragged along, because both groups go through the same weights. A model in this state draws nothing at all. Eq. 12 (solid) simply learns.
 
 # %% [markdown]
 # ### Question in words: why not simply maximise $\ell$, but stop early, or clip it?
@@ -375,7 +375,7 @@ assert torch.allclose(bce_sensitive(l).double(), truth, rtol=1e-6, atol=1e-7)
 # %% [markdown]
 # **Reading it.** *Near 0*: below about $3\cdot10^{-8}$, $e^{-\ell}$ rounds to 1, the naive push is infinite, and one infinite loss ends a training. Long before that its digits go (orange, from the middle of the figure to the left). `log1p` is no help there: the digits were lost inside `exp`. `expm1` keeps them, and the package takes every $\ell$ below $10^{-8}$ at $10^{-8}$: 18.4 instead of infinity, and no slope.
 #
-# *Far out*: past $\ell\approx17$, $1-e^{-\ell}$ rounds to 1 and both the naive and the `expm1` form return exactly 0. Only `log1p` still has digits there. Is that worth a second branch in the package? Relative to the truth the error is total, but the truth is $4\cdot10^{-8}$ at most: added to a pull of about 1 it would vanish anyway. So no. The useful message is another: **past $\ell\approx17$ the push is not small, it is gone**, and so is the slope that autograd finds. (Your formula of 02.2 still returns about $-e^{-\ell}$; training never calls it.)
+# *Far out*: past $\ell\approx17$, $1-e^{-\ell}$ rounds to 1 and both the naive and the `expm1` form return exactly 0. Only `log1p` still has digits there. Is that worth a second branch in the package? Relative to the truth the error is total, but the truth is $4\cdot10^{-8}$ at most: added to a pull of about 1 it would vanish anyway. So no. The useful message is another: **past $\ell\approx17$ the push is not small, it is gone**, and so is the slope that autograd finds for the package's form (that of the naive one lives on a little, see the table). (Your formula of 02.2 still returns about $-e^{-\ell}$; training never calls it.)
 #
 # ## 6. The supervised risk (Eq. 12)
 #
@@ -550,7 +550,7 @@ for scale in (784.0, 1.0):
 widget02_push(typical, SHARE, error=min(max(float(e_s.median()), 1e-4), 1.0))
 
 # %% [markdown]
-# **Reading it.** At scale 784 (a sum) the orange slope crosses the dashed line at the far left of the band and falls off: over nearly all of the band the push is invisible. At scale 1 (a mean) the curve has moved 784 times to the right and lies above the line throughout the band: every sensitive image is pushed, hard, at every noise level, and would still be pushed at an error of 1, where the model knows nothing. Neither is "the" Eq. 12: the equation does not fix the unit of $\ell$. The paper prints the sum.
+# **Reading it.** At scale 784 (a sum) the orange slope crosses the dashed line a quarter of the way into the band and falls off: over the rest of the band the push is invisible. At scale 1 (a mean) the curve has moved 784 times to the right and lies above the line throughout the band: every sensitive image is pushed, hard, at every noise level, and would still be pushed at an error of 1, where the model knows nothing. Neither is "the" Eq. 12: the equation does not fix the unit of $\ell$. The paper prints the sum.
 #
 # ## 8. What Eq. 12 asks for, point by point
 #
@@ -663,7 +663,7 @@ print(f"net slope at the median error, l = {at:.1f} (a sum):")
 print(f"unsupervised {SHARE:+.5f}, supervised {SHARE + push_slope(at):+.5f}, proposed {SHARE * push_slope(at):+.5f}")
 
 # %% [markdown]
-# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images: at the median error the two differ by two parts in ten thousand. It leaves it only at the band's left end, at steps of nearly pure noise, and crosses zero at the dot, the ceiling. The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
+# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images; at the median error the two differ by two parts in ten thousand. It leaves it only in the left half of the band, towards the steps of nearly pure noise, and crosses zero at the dot, the ceiling (15 % of the draws lie left of it). The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
 #
 # So we predict: **with summed errors the supervised method changes little; with mean errors it changes a lot.** To the test.
 #
@@ -716,7 +716,7 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 # %% [markdown]
 # **Reading it** (lab mode). The prediction holds.
 #
-# - *Supervised, sum*: a few ones fewer than the unsupervised model, a difference well within chance (the p-value). From the same noise the two draw nearly the same pictures, and their held-out errors agree to the digits printed.
+# - *Supervised, sum*: a few ones fewer than the unsupervised model, a difference well within chance (the p-value). From the same noise the two draw nearly the same pictures, and their held-out errors differ by one in the last digit printed at most.
 # - *Proposed, sum* (the control): no ones among 500, and nearly all samples are zeros. The error of ones is now well above that of zeros, while that of zeros has hardly moved. So this experiment *can* see a method that works.
 # - *Supervised, mean*: the rate is 1.000 as well, and it is worthless: not one sample is a zero either. The push has driven the error of ones beyond 1 per pixel, worse than answering "no noise", on its way to the ceiling of 2.5 (in units of the mean, now), and the zeros were ruined with them. A rate without a look at the pictures proves nothing.
 #
@@ -724,7 +724,7 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 #
 # ## 10. The same question, from complete runs
 #
-# `data/results/figure1.jsonl` holds one line for each complete run of this package: even digits normal, odd ones sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
+# `data/results/figure1.jsonl` holds the complete runs behind Figure 1, 2,000 samples each: even digits normal, odd ones sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. (`tables.jsonl`, the README's tables, holds all three methods at three seeds: there the supervised one makes a fifth to a quarter of the way with even digits normal, and less than a tenth with odd ones.) We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
 
 # %%
 found = {}

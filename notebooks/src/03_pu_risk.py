@@ -276,7 +276,7 @@ style.show(
 )
 
 # %% [markdown]
-# Each star is a minimum. Eq. 9 is nearly flat and lowest for the model that copies $\mathcal U$ (in `lab` mode at the true share 0.2). Eq. 15 is lowest for the model that draws no sensitive points; and Eq. 18, which has seen no normal label, lies on Eq. 15 up to the chance of the draw (its points are others: those of $\mathcal U$ and not of $p_{\mathcal N}$). That agreement is the whole idea.
+# Each star is a minimum. Eq. 9 falls steeply from $w = 0$, is nearly flat from about 0.06 on, and lowest for the model that copies $\mathcal U$ (in `lab` mode at the true share 0.2). Eq. 15 is lowest for the model that draws no sensitive points; and Eq. 18, which has seen no normal label, lies on Eq. 15 up to the chance of the draw (its points are others: those of $\mathcal U$ and not of $p_{\mathcal N}$). That agreement is the whole idea.
 #
 # ## 4. The landscape of the risk
 #
@@ -626,7 +626,7 @@ style.show(
 #
 # **Middle**: the markers (batches) lie on the lines (exercise 03.6). More sensitive points a batch help until the variance of the 64 unlabeled ones is all that is left.
 #
-# **Right**: the bias. For the good model it fades within a few sensitive points a batch; for the network that `nnpu` has trained, whose $\ell$ on $\mathcal S$ is large and scattered, it fades slowly. The Gaussian line gives the size, within a factor of about two, and not the digits: $\ell$ has a long upper tail, and means of a few such numbers are no Gaussians. A bias in a *value* is harmless in itself; what matters is how often a *step* is turned around merely because the batch is small: for a Gaussian, with probability $\Phi(-m/s)$.
+# **Right**: the bias. For the good model it fades within a few sensitive points a batch; for the network that `nnpu` has trained, whose $\ell$ on $\mathcal S$ is large and scattered, it fades slowly. The Gaussian line gives the size, mostly within a factor of about two (at 64 points, where hardly any bias is left, it says four times too much for the good model), and not the digits: $\ell$ has a long upper tail, and means of a few such numbers are no Gaussians. A bias in a *value* is harmless in itself; what matters is how often a *step* is turned around merely because the batch is small: for a Gaussian, with probability $\Phi(-m/s)$.
 #
 # And with images? The rows of this package's complete MNIST runs say how often the clamp acted:
 

@@ -424,7 +424,7 @@ check_04_3(samples_needed)
 # %% [markdown]
 # ### All the rows
 #
-# Now the finished runs of `data/results/`: 2,000 samples each of the paper's methods, with the paper's Table 2 beside them, even digits normal on the left and odd ones in the middle; and on the right further methods after a shorter training (800 steps, 1,000 samples), made by `pudm train --method METHOD --steps 800 --n-samples 1000`. Where a method has no dot, nobody has run it here. Compare a panel with itself.
+# Now the finished runs of `data/results/`: 2,000 samples each of the paper's methods, with the paper's Table 2 beside them, even digits normal on the left and odd ones in the middle; and on the right further methods after a shorter training (800 steps, 1,000 samples), made by `pudm train --method METHOD --steps 800 --n-samples 1000`. Where a method has no dot, it is not among these rows; `tables.jsonl`, the README's tables, holds `supervised` at three seeds and `pn` at one, for both roles. Compare a panel with itself.
 
 # %% tags=["expected"]
 rows = rows_of("figure1")
@@ -465,14 +465,14 @@ for ax, group, configuration, title in (
     ax.axvline(10 / 11, color="grey", ls="--", lw=1, label="normal share of U, 10/11")
     ax.set(title=title, xlabel="non-sensitive rate", yticks=range(len(there)), yticklabels=there)
 axes[0].invert_yaxis()
-axes[2].legend(*axes[0].get_legend_handles_labels(), loc="lower left", fontsize=9)
+axes[2].legend(*axes[0].get_legend_handles_labels(), loc="upper right", fontsize=9)
 style.show(
     figure,
     alt="Rates with intervals: unsupervised and supervised near 0.91, the PU methods well above; the paper's beside",
 )
 
 # %% [markdown]
-# **Reading it.** `unsupervised` stays near the dashed line, the normal share of $\mathcal U$: a twentieth of the paper's training is enough to copy $\mathcal U$ that faithfully. `supervised` is a little better in our single run, 0.923, and hardly at all in the paper's five. The methods that know that $\mathcal U$ is a mixture stand well to the right of both, and their intervals do not meet those of the others.
+# **Reading it.** `unsupervised` stays near the dashed line, the normal share of $\mathcal U$: a twentieth of the paper's training is enough to copy $\mathcal U$ that faithfully. `supervised` is a little better in the one run drawn here, 0.923 (three seeds in `tables.jsonl`: 0.911 to 0.928 with even digits normal, 0.895 to 0.900 with odd ones), and hardly at all in the paper's five. The methods that know that $\mathcal U$ is a mixture stand well to the right of both, and their intervals do not meet those of the others.
 #
 # Our `nnpu` lies within a percentage point of the paper's value in both roles. `pn`, the oracle that is told the truth, is hardly better than `nnpu`, which is not: so what is missing to 1 is not for want of labels. It is more likely digits that went wrong, which a longer training repairs: compare the 800 steps with the 2,200. `abspu` has the very numbers of `nnpu`: the clamp did not fire once in these 800 steps, so the two took the same steps.
 #
@@ -559,7 +559,7 @@ for method, part in zip(("unsupervised", "nnpu"), evens, strict=True):
     print(f"{method:13s} {distance:.2f} ± {1.96 * error:.2f}")
 
 # %% [markdown]
-# The *floor* is what perfect samples would get: $n$ real digits against the other real ones. It is not 0, because $n$ images estimate a covariance with an error; and that is why a distance means nothing without its $n$:
+# The *floor* is what perfect samples would get: $n$ real digits against the other real ones. It is not 0, because $n$ images estimate a covariance with an error; and that is why a distance means nothing without its $n$. (It is itself a draw: at $n = 400$ between about 0.1 and 0.5 from one choice of digits to another. The number above is one draw, the figure below a mean of four.)
 
 # %%
 sizes = [n for n in (32, 64, 100, 200, 400, 1000, 2000) if n <= N]
@@ -807,7 +807,7 @@ for name, row in compared:
     )
 
 # %% [markdown]
-# **Reading it.** *Too small* (0.03): the rate sinks towards that of the unsupervised network, since most of the hidden part is still learned. *Right* (0.1, a little above the true 1/11): the rate has most of its gain, and the distance is at its lowest. *Twice too large* (0.2): the rate rises a little more, and the distance more than doubles: presumably normal digits that resemble odd ones are pushed up with them, as the blobs next to the gap were in notebook 03. *Far too large* (0.4): a rate of 1.000 that nobody wants; the distance is thirty-five times as large, the digits are gone, and the clamp, silent until then, fires in a tenth of the steps. The rate alone would have chosen this model. The notebook on $\beta$ shows how to land near the true share.
+# **Reading it.** *Too small* (0.03): the rate sinks towards that of the unsupervised network, since most of the hidden part is still learned. *Right* (0.1, a little above the true 1/11): the rate has most of its gain, and the distance is at its lowest. *Twice too large* (0.2): the rate rises a little more, and the distance more than doubles: presumably normal digits that resemble odd ones are pushed up with them, as the blobs next to the gap were in notebook 03. *Far too large* (0.4): a rate of 1.000 that nobody wants; the distance is thirty-five times as large, the digits are gone, and the clamp, silent up to 0.1 and firing in one step in a hundred at 0.2, fires in a tenth of the steps. The rate alone would have chosen this model. The notebook on $\beta$ shows how to land near the true share.
 #
 # *Too few labelled images*: with 50 odd digits, about ten of each, nearly nothing of the gain is left. $\mathcal L_{\mathcal S}^-$ is then the error of *those fifty images*: in a pooled batch of 64 one of them turns up about every ninth step, so the network is rarely told, and what it is told is about fifty pictures and not about odd digits.
 #

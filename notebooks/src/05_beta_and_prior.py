@@ -280,7 +280,7 @@ for ax, d in zip(axes, (4.0, 2.0), strict=True):
 axes[0].set_ylabel("estimated share")
 axes[0].legend()
 style.show(
-    figure, alt="Estimates over sample size: the naive one stays too low, the best bin comes down to the true share"
+    figure, alt="Estimates over sample size: the naive one stays too low, the best bin comes down towards the true share"
 )
 for (d, name), columns in spread.items():
     numbers = [f"n = {n}: {v.mean():.3f} ± {v.std():.3f}" for n, v in zip(SIZES, columns, strict=True)]
@@ -323,7 +323,7 @@ style.show(
 # %% [markdown]
 # **Reading it** (in lab mode). The scores of $\mathcal S$ pile up on the right; $\mathcal U$ has a large hill on the left and a small one under $\mathcal S$: these are the odd digits that nobody labelled. The ratio falls steeply, then runs nearly level close to the dotted truth, and at the far right it scatters: there the naive minimum (triangle) is found. The margin turns the level stretch into a valley, and the star sits at its bottom: a threshold that most of $\mathcal S$ reaches.
 #
-# Drag the threshold and watch the four numbers in the title. Where does the ratio alone tempt you to go?
+# Drag the threshold and watch the numbers in the title. Where does the ratio alone tempt you to go?
 
 # %%
 widget05_threshold(estimate.z_u, estimate.z_s, truth)
@@ -379,7 +379,7 @@ ax.legend(fontsize=9)
 style.show(figure, alt="Estimated over true share: best bin, naive minimum, KM2 on scores and on pixels")
 
 # %% [markdown]
-# **Reading it** (in lab mode). The best bin follows the diagonal over the whole range, at most two percentage points off (0.12 where 0.10 is right). Each estimate comes from half of $\mathcal U$, and the share of a half differs from that of the whole by chance, by half a point or so; the rest is the score's doing and the bin's. One run a share, so do not read the order of the two best. The naive minimum lies below the diagonal everywhere. KM2 on the scores does as well as the best bin (its search moves in steps of about 0.02). KM2 on pixels is far too high: seen through 20 principal components too little sets even digits apart from odd ones, so a large part of $\mathcal S$ "fits" into $\mathcal U$. The estimator was not the hard part; the score was.
+# **Reading it** (in lab mode). The best bin follows the diagonal over the whole range, about two percentage points off at most (0.12 where 0.10 is right). Each estimate comes from half of $\mathcal U$, and the share of a half differs from that of the whole by chance, by half a point or so; the rest is the score's doing and the bin's. One run a share, so do not read the order of the two best. The naive minimum lies below the diagonal everywhere. KM2 on the scores does as well as the best bin (its search moves in steps of about 0.02). KM2 on pixels is far too high: seen through 20 principal components too little sets even digits apart from odd ones, so a large part of $\mathcal S$ "fits" into $\mathcal U$. The estimator was not the hard part; the score was.
 #
 # Two limits that no estimator escapes. If sensitive images are *never* clearly sensitive, so that normal look-alikes exist for all of them, then $q_n/q_p$ never reaches zero and $\pi$ cannot be told from something larger: the data fit both. And if $\mathcal S$ is not drawn like the sensitive part of $\mathcal U$ (only the worst cases were labelled, say), Eq. 13 is false and the answer is about a different question.
 
@@ -446,7 +446,7 @@ for ax, beta, title in zip(axes, (0.02, 0.1, 0.3), ("too small", "right", "too l
     ax.plot(x, target, "--", color=style.BLACK, lw=1.1, label="$p_N$, what we want")
     ax.set(title=f"β = {beta}, {title}", xlabel="image, as one number", yscale="log", ylim=(1e-4, 0.8))
 axes[0].set_ylabel("density")
-axes[0].legend(fontsize=8, loc="lower left")
+axes[0].legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.38, 0))
 style.show(
     figure,
     alt="What is left of U's density: beta too small leaves a sensitive bump, too large cuts off a tail of normal data",
@@ -524,7 +524,7 @@ style.show(
 # pudm train --method unsupervised --steps 800 --n-samples 1000 --out outputs/beta_none
 # ```
 #
-# (`pudm sweep` makes them all in one command; the betas, seeds and steps are in the rows, and printed below). In `fast` mode two tiny models are trained here instead; in `full` mode the whole sweep runs on your GPU with the paper's network, which was not run here.
+# (`pudm sweep` makes them all in one command; the betas, seeds and steps are in the rows, and printed below). In `fast` mode three tiny models are trained here instead; in `full` mode the whole sweep runs on your GPU with the paper's network, which was not run here.
 
 # %%
 def tiny_row(method: str, beta: float) -> dict:

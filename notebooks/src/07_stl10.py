@@ -95,6 +95,7 @@ print(LAB.sentence())
 # ```
 # pudm data download stl10        # 2.6 GB, checked; goes on where it broke off
 # pudm data download inception    # 91 MB
+# pudm data download resnet34     # 83 MB, if it is not there yet
 # pudm judge train stl10          # fine-tunes a ResNet-34
 # ```
 #
@@ -560,7 +561,7 @@ def only_shown(number: int) -> str:
 Markdown("\n\n".join(only_shown(number) for number in (2, 3)))
 
 # %% [markdown]
-# **Reading it.** The paper: on STL10 the method lifts the rate by about a tenth in both lines, from 0.82 and 0.86 to 0.94 and 0.95, with 200 labelled images; the FID stays where it was for vehicles and worsens for animals. Ours, on the stand-in: both numbers move in the favourable direction, by less than an interval, after one pass over the data, from one seed: nothing to report, and the table marks nothing. To see the effect here, train longer: `training={"steps": 3000, "batch_size": 16}` in the plan `CPU` of the first cell (*not run here*).
+# **Reading it.** The paper: on STL10 the method lifts the rate by about a tenth in both lines, from 0.82 and 0.86 to 0.94 and 0.95, with 200 labelled images; the FID stays where it was for vehicles and worsens for animals. Ours, on the stand-in: both numbers move in the favourable direction, by less than an interval, after one pass over the data, from one seed: nothing to report, and the table marks nothing. To see the effect here, train longer: `training={"steps": 3000, "batch_size": 16}` in the plan `CPU` at the top (*not run here*).
 #
 # ## 10. What to take along
 #

@@ -22,7 +22,7 @@
 # - cut a batch into pieces without breaking Algorithm 1;
 # - read Tables 4 and 5 of the paper, and say what a miniature cannot show.
 #
-# **What it costs**: in `lab` mode on a CPU about three and a half minutes of one core and 1.3 GiB of memory: a miniature, in which a small network that knows all digits is fine-tuned on the even ones. In `lab` mode on a GPU, with CelebA and its judge there, the paper's model with a tenth of its training; Section 9 *estimates* an hour on a free Colab T4 (not run here). `full` is the paper's training (not run here). `fast`, for tests, is tiny.
+# **What it costs**: in `lab` mode on a CPU about three and a half minutes of one core and 1.3 GiB of memory: a miniature, in which a small network that knows all digits is fine-tuned on the even ones. In `lab` mode on a GPU, with CelebA, its judge and the Inception weights there, the paper's model with a tenth of its training; Section 9 *estimates* an hour on a free Colab T4 (not run here). `full` is the paper's training (not run here). `fast`, for tests, is tiny.
 
 # %%
 import json
@@ -106,7 +106,7 @@ print(lab.sentence())
 #
 # Our miniature does the same at the size of a CPU: a small network is pre-trained on *all* ten digits, and even digits are normal from now on.
 #
-# **Before you go on: which share of its samples will be normal, for each of the four?** Write your numbers into the next cell. They are drawn into the last figure.
+# **Before you go on: which share of its samples will be normal, for each of the four?** Write your numbers into the next cell. They are drawn into the figure of Section 8.
 
 # %%
 digits = mnist(train=True).labels
@@ -330,6 +330,9 @@ def distance(a: Drawn, b: Drawn, shift: int = 0) -> Tensor:
     return gap.square().flatten(1).mean(1).sqrt() / 255
 
 
+two = [final[name].images[1].numpy().astype(float) for name in (BEFORE, "nnpu")]
+assert math.isclose(distance(final[BEFORE], final["nnpu"])[1], np.sqrt(np.mean((two[0] - two[1]) ** 2)) / 255, rel_tol=1e-5)
+
 pairs = {
     "pretrained,\nunsupervised": distance(final[BEFORE], final["unsupervised"]),
     "pretrained,\nnnpu": distance(final[BEFORE], final["nnpu"]),
@@ -385,7 +388,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). All three lines begin at the pre-trained model's rate, and in fifteen steps they have made most of their way: merely being shown $\mathcal U$, where sensitive images are rare, makes them rare. That part of the gain needs no label, and the methods have it in common. Then they part. `unsupervised` and `supervised` stay together, and stop: all that Eq. 9 asks for is the normal share of $\mathcal U$ (grey), and they end below it, as in the paper, where they come to 0.866. A part of what is missing is poor drawing: an even digit that went wrong is mostly called odd (the pre-trained model, too, has a lower rate than the share of even digits it was shown). `nnpu` goes on rising when the others have stopped. The gap between the lines is what the labels of $\mathcal S$ have bought.
+# **Reading it** (lab mode). All three lines begin at the pre-trained model's rate, and in fifteen steps they have made most of their way: merely being shown $\mathcal U$, where sensitive images are rare, makes them rare. That part of the gain needs no label, and the methods have it in common. Then they part. `unsupervised` and `supervised` stay together, and stop: all that Eq. 9 asks for is the normal share of $\mathcal U$ (grey), and they end below it, as in the paper, where for CelebA (male) they come to 0.866 and 0.868. A part of what is missing may be poor drawing: most digits are meant to be normal ones by now, so of those that go wrong more are lost to the normal side than won, in both roles (Section 8: 0.86 with even, 0.84 with odd digits normal). `nnpu` goes on rising when the others have stopped. The gap between the lines is what the labels of $\mathcal S$ have bought.
 #
 # The training is short, and one seed is one seed: Section 8 has longer runs, and three.
 #
@@ -489,7 +492,7 @@ for part, colour, hatch in PARTS:
     ax.barh(list(memory), width, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
     left += width
 for y, m in enumerate(memory.values()):
-    ax.text(m.total / GIB + 0.3, y, f"{m.total / GIB:.1f}", va="center", fontsize=10)
+    ax.text(m.total / GIB + 0.3, y, f"{m.total / GIB:.1f}", va="center", fontsize=10, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
 ax.axvline(15, color=style.BLACK, lw=1.2, label="15 GiB")
 ax.axvline(
     15 * (1 - HEADROOM), color=style.BLACK, ls="--", lw=1.2, label=f"less {HEADROOM:.0%} for what is not counted"
@@ -633,7 +636,7 @@ ax.set(ylabel="error of the gradient, relative", title=lab.title("Sixteen images
 ax.legend(fontsize=9, loc="center right")
 style.show(
     figure,
-    alt="Relative gradient error by batch: near one with a clamp per piece, near 1e-6 with the branch from the sum",
+    alt="Relative gradient error by batch: a clamp per piece is near one where a piece disagrees, the branch from the sum near 1e-6",
 )
 
 ends = {}
@@ -649,7 +652,7 @@ print(f"the two ends lie {apart:.1e} apart, as a share of the way gone")
 assert apart < 0.1
 
 # %% [markdown]
-# **Reading it.** An error of 1 means: as far off as the gradient is long; 2 is the opposite direction. A clamp per piece (squares) is right only where all four pieces agree with the whole (the numbers 0, right of the border, and 4, left of it). Everywhere else it is wrong, by a part of the gradient's length or by more than all of it. Decided from the sum (circles) the pieces give the whole batch's gradient up to rounding, whatever the single pieces say.
+# **Reading it.** An error of 1 means: as far off as the gradient is long; 2 is the opposite direction. A clamp per piece (squares) is right only where all four pieces agree with the whole (here the numbers 0, right of the border; a 4 left of it would be right as well). Everywhere else it is wrong, by a part of the gradient's length or by more than all of it. Decided from the sum (circles) the pieces give the whole batch's gradient up to rounding, whatever the single pieces say.
 #
 # `Trainer` does this for `pieces` and for several processes. The lines below the figure: after two steps with a batch in one piece and in four it ends at the same weights, up to the rounding that an optimiser makes larger.
 #
@@ -733,9 +736,10 @@ for a, b in (("celeba-male", "celeba-female"), ("cifar10-vehicles", "cifar10-ani
 # - **Memory and speed.** Counted above; a CPU proves neither.
 # - **Data.** Here $\mathcal U$ is a subset of what the model was pre-trained on. Of the paper's models one was pre-trained on CelebA-HQ, a cleaned relative of CelebA, and so the fine-tuning also moves it to another style of picture.
 #
-# The commands of the real runs (they resume; `pudm data check celeba` says what is missing):
+# The commands of the real runs (they resume; `pudm data check` says what is missing):
 #
 # ```
+# pudm data download resnet34 && pudm data download inception
 # pudm data download celeba && pudm judge train celeba
 # pudm train --experiment celeba-male --method nnpu --network paper --pretrained google/ddpm-celebahq-256 \
 #     --set mixed_precision=fp16 gradient_checkpointing=1

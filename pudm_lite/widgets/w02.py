@@ -28,7 +28,7 @@ def push_figure(scale: float, error: float, typical: tuple[float, float], share:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.2, 3.4))
+    figure = Figure(figsize=(9.2, 3.7), layout="constrained")
     value, slope = figure.subplots(1, 2)
     errors = torch.logspace(-4.5, 0.3, 300, dtype=torch.float64)
     at = torch.tensor(error, dtype=torch.float64)
@@ -44,7 +44,7 @@ def push_figure(scale: float, error: float, typical: tuple[float, float], share:
         low, high = ax.get_ylim()  # a dot outside becomes a triangle at the edge
         ax.plot([error], [min(max(y, low), high)], "v" if y < low else "o", color=style.BLACK, ms=8, clip_on=False)
     slope.set_title(f"strength of the push at the dot: {float(-push_slope(scale * at)):.2g}")
-    slope.legend(fontsize=9, loc="lower left")
+    figure.legend(*slope.get_legend_handles_labels(), fontsize=9, loc="outside lower center", ncols=3)
     return figure
 
 
