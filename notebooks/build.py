@@ -20,7 +20,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell
 
 HERE = Path(__file__).resolve().parent
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION\n?", re.DOTALL | re.MULTILINE)
@@ -33,18 +33,21 @@ def repository() -> str:
     return tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
 
-def opening(path: str) -> list[NotebookNode]:
-    """The badge and the cell that makes Colab ready: the same in every notebook, so it is generated."""
-    address = repository()
-    colab = f"https://colab.research.google.com/github/{address.removeprefix('https://github.com/')}/blob/main/{path}"
-    badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
-    install = (
+def badge(path: str) -> str:
+    """What opens the notebook in Colab; generated, as the address stands in one place."""
+    place = repository().removeprefix("https://github.com/")
+    image = "https://colab.research.google.com/assets/colab-badge.svg"
+    return f"[![Open in Colab]({image})](https://colab.research.google.com/github/{place}/blob/main/{path})"
+
+
+def install() -> NotebookNode:
+    """The cell that makes Colab ready: the same in every notebook, so it is generated."""
+    return new_code_cell(
         "# Installs the package only where it is missing (on Colab, say); torch and numpy stay as they are.\n"
         "import importlib.util\n\n"
         'if importlib.util.find_spec("pudm_lite") is None:\n'
-        f'    %pip install --quiet "git+{address}"'
+        f'    %pip install --quiet "git+{repository()}"'
     )
-    return [new_markdown_cell(badge), new_code_cell(install)]
 
 
 def solved(source: str) -> str:
@@ -61,7 +64,9 @@ def notebook(master: Path, student: bool) -> NotebookNode:
     """The notebook, without outputs, that a master stands for."""
     made = jupytext.read(master)
     path = f"notebooks/{'student/' if student else ''}{master.stem}.ipynb"
-    made.cells = opening(path) + made.cells
+    title = made.cells[0]
+    title.source = f"{badge(path)}\n\n{title.source}"
+    made.cells.insert(1, install())
     for number, cell in enumerate(made.cells):
         cell.id = f"{master.stem[:2]}-{number:03d}"
         tags = cell.metadata.get("tags", [])

@@ -78,6 +78,7 @@ def test_a_student_notebook_holds_no_solution(path):
         else:
             assert theirs.source == ours.source
     assert 3 <= exercises <= 6
+    assert 30 <= len(student.cells) <= 60
     assert "BEGIN SOLUTION" not in path.read_text()
 
 

@@ -357,7 +357,7 @@ print("both guessers err as the formulas say, at every step looked at")
 #
 # Eq. 8 is an average over all $t$ and all noise. Training never computes it: it takes **one** draw of $(t, \epsilon)$ for each image. For the guesser that knows each pixel we can work the average out exactly, for a single digit, and see what a single draw is worth.
 
-# %%
+# %% tags=["expected"]
 digit = digits[:1]
 weight = (1 - ab).sqrt() / total  # (T, 784): the guess is weight * (x_t - sqrt(ab) m)
 miss_of_noise = (1 - weight * (1 - ab).sqrt()).square()  # what multiplies eps in eps - guess, squared
@@ -382,7 +382,6 @@ print(f"single draws: mean {single.mean():.1f}, standard deviation {single.std()
 for how, found in spread.items():
     print(f"means of 64 draws, t {how:10s}: mean {found.mean():.1f}, standard deviation {found.mean(1).std():.2f}")
 
-# %% tags=["expected"]
 figure, ax = plt.subplots(figsize=(6.6, 3.2))
 ax.hist(single.numpy(), 60, density=True, color=style.SKY, label="one draw of (t, ε)")
 means_of_64 = spread["uniform"].mean(1).numpy()
@@ -807,7 +806,7 @@ style.show(
 #
 # Now many pictures: three samplers, several numbers of steps, always the same seeds. To measure them we use a *judge*: a network that was trained to classify real digits and comes with the package. We ask it how sure it is of what it sees, and how far its features of our samples are from those of real digits of $\mathcal U$ (a Fréchet distance: the gap between two clouds of feature vectors, each described by its mean and covariance; smaller is better; notebook 04 takes it apart). One warning beforehand: a judge can be sure and wrong. The last printed line shows how sure it is of pure noise, so its confidence counts only together with the distance.
 
-# %%
+# %% tags=["expected"]
 real = data.judge.look(unlabeled[2000 : 2000 + N_REAL])
 real_features, real_confidence = real.features.numpy(), float(real.confidence.mean())
 floor = frechet_floor(real_features, N_SAMPLES)
@@ -837,7 +836,6 @@ pure_noise = data.judge.look(to_pixels(torch.randn(100, 1, 28, 28, generator=gen
 far = frechet_distance(pure_noise.features.numpy(), real_features)
 print(f"pure noise:  {float(pure_noise.confidence.mean()):.3f}; {far:.0f}")
 
-# %% tags=["expected"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.4))
 for sampler, colour, mark in (("ddpm", style.BLACK, "o-"), ("ddim", style.ORANGE, "s--"), ("dpmpp", style.BLUE, "^-.")):
     sure, far = zip(*(quality[sampler, steps] for steps in SAMPLER_STEPS))

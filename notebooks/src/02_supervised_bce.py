@@ -352,7 +352,6 @@ for value in (0.0, 1e-9, 1e-8, 1e-7, 1e-3, 1.0, 10.0, 17.0, 20.0, 120.0):
     columns = " ".join(f"{r + 0.0:12.5g}" for r in (truth, *results))  # + 0.0: no "-0"
     print(f"{value:8g} {columns}   {slopes[0]:12.4g} {slopes[2]:12.4g}")
 
-# %%
 l = torch.logspace(-8, 2, 600)
 truth = -torch.log(-torch.expm1(-l.double()))
 truth[l > 0.7] = -torch.log1p(-torch.exp(-l.double()[l > 0.7]))  # keeps the digits far out
