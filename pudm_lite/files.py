@@ -47,11 +47,16 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as name:
-            new = Path(name) / "new"
+            new, old = Path(name) / "new", Path(name) / "old"
             write(new)
             if path.exists():
-                os.replace(path, Path(name) / "old")  # os.replace takes the place of empty folders only
-            os.replace(new, path)
+                os.replace(path, old)  # os.replace takes the place of empty folders only
+            try:
+                os.replace(new, path)
+            except OSError:
+                if old.exists():
+                    os.replace(old, path)
+                raise
     except (OSError, SafetensorError) as error:
         raise _refused(path, getattr(error, "strerror", None) or str(error)) from None
 

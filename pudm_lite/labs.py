@@ -71,9 +71,8 @@ class Lab:
     @property
     def stands_in(self) -> str:
         """What stands in for the paper's data, in a few words; "" where nothing does."""
-        return STANDS_IN.get(named_configuration(self.plan.configuration).dataset, self.plan.configuration) * bool(
-            self.why
-        )
+        name = self.plan.configuration
+        return STANDS_IN.get(named_configuration(name).dataset, name) if self.why else ""
 
     def title(self, text: str) -> str:
         """A figure's title, which says so where its images are not the paper's."""

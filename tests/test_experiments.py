@@ -1,5 +1,6 @@
 """What an experiment is: its name, its recipe, its row."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -101,6 +102,9 @@ def test_own_images_without_a_judge_are_trained_on_and_not_measured(tmp_path):
     exp = experiment("own", "nnpu", images=str(tmp_path / "own.npz"), **TINY)
     assert (recipe_of(exp).image_size, recipe_of(exp).channels, exp.train.ell_scale) == (16, 1, 256)
     row = run(replace(exp, n_samples=4, sampler_steps=2), tmp_path / "run")
+    assert exp.train.as_row().items() - {("labelled", 0)} <= row.items()  # every setting; labelled as it came out
+    assert row["grad_clip"] is None
+    json.dumps(row, allow_nan=False)
     assert row["realised_share"] is None
     assert row["n_samples"] == 4
     assert "non_sensitive_rate" not in row

@@ -2,13 +2,15 @@
 
 import errno
 import json
+import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pudm_lite.errors import UserError
-from pudm_lite.files import read_rows, write_arrays, write_rows, write_whole
+from pudm_lite.files import read_rows, write_arrays, write_folder, write_rows, write_whole
 
 ROWS = [{"name": "mnist-even", "beta": 0.1, "seeds": [0, 1]}, {"name": "é", "rate": None, "ok": True}]
 
@@ -72,6 +74,33 @@ def test_a_writer_that_fails_makes_no_file(tmp_path):
     with pytest.raises(RuntimeError):
         write_whole(tmp_path / "notes.txt", raising(RuntimeError()))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder, replace = tmp_path / "pipeline", os.replace
+
+    def holding(*names):
+        def write(new):
+            new.mkdir()
+            for name in names:
+                (new / name).write_text(name)
+
+        return write
+
+    write_folder(folder, holding("a", "b"))
+    write_folder(folder, holding("c"))
+    assert [path.name for path in folder.iterdir()] == ["c"]
+
+    def last_move_fails(source, target):
+        if Path(source).name == "new":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", last_move_fails)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_folder(folder, holding("d"))
+    assert [path.name for path in folder.iterdir()] == ["c"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline"]
 
 
 @pytest.mark.parametrize("below", ["rows.jsonl", "deeper/rows.jsonl"])

@@ -6,7 +6,8 @@ from made_rows import RATES, row, rows
 from scipy.stats import ttest_ind
 
 from pudm_lite.errors import UserError
-from pudm_lite.tables import METHOD_TITLE, select, table
+from pudm_lite.tables import METHOD_TITLE, TRAINING, select, table
+from pudm_lite.training import TrainConfig
 
 
 def line(made, title="MNIST (even)"):
@@ -101,6 +102,8 @@ def test_without_rows_the_papers_values_stand_alone(number):
     [
         *({"steps": 800}, {"network": "paper"}, {"n_samples": 1000}, {"sampler": "dpmpp"}, {"sampler_steps": 50}),
         *({"batch_size": 128}, {"ell_scale": 100.0}, {"stream": "two"}, {"timesteps": "uniform"}),
+        *({"learning_rate": 1e-3}, {"kernel_learning_rate": 0.02}, {"warmup_steps": 500}, {"ema_power": 16.0}),
+        *({"grad_clip": 1.0}, {"mixed_precision": "bf16"}, {"s_per_batch": 4}),
         *({"schedule": "cosine"}, {"prediction": "epsilon"}, {"optimiser": "adamw"}, {"judge_accuracy": 0.98}),
     ],
 )
@@ -114,6 +117,14 @@ def test_runs_of_other_settings_are_neither_averaged_nor_compared(setting):
     assert first.cells["upu"].mean is None
     assert bold(first.cells) == set()
     assert [made.title for made in made.lines][2] == "MNIST (odd)"
+
+
+def test_every_setting_of_a_training_keeps_runs_apart_or_is_known_not_to():
+    of_a_line_or_run = {"method", "beta", "seed", "labelled"}
+    of_the_machine = {"pieces", "gradient_checkpointing"}  # they change no gradient
+    assert (
+        TrainConfig().as_row().keys() == set(TRAINING) - {"schedule", "prediction"} | of_a_line_or_run | of_the_machine
+    )
 
 
 def test_distances_on_other_features_stay_apart_but_their_rates_are_one_run():
