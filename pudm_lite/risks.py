@@ -141,6 +141,9 @@ def pnu(l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, eta: float = 0.5, wh
 
 METHODS = ("unsupervised", "supervised", "pn", "upu", "nnpu", "abspu", "pnu")
 
+BETA_FREE = ("pretrained", "unsupervised", "supervised")
+"""Methods that beta does not act on: Eqs. 9 and 12 do not hold it, and a pre-trained model is not trained."""
+
 
 def risk(method: str, l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, whole: Whole | None = None) -> Risk:
     """The risk called `method`, given the three vectors; it takes those it needs.

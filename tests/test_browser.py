@@ -19,7 +19,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 CELL = """
-from pudm_lite.widgets.w02 import widget02_push
+from pudm_lite.course.widgets.w02 import widget02_push
 widget02_push((0.01, 0.2), 0.5)
 """
 

@@ -13,9 +13,9 @@ import pytest
 
 from pudm_lite import cli
 from pudm_lite.commands.options import METHOD_NAMES
-from pudm_lite.experiments import parse_settings
 from pudm_lite.networks import RECIPES
 from pudm_lite.risks import METHODS
+from pudm_lite.runs.experiments import parse_settings
 
 MUST_HOLD = """experiment, method, beta, realised_share, ell_scale, network, mode, seed, steps, n_samples, sampler,
 sampler_steps, non_sensitive_rate, rate_low, rate_high, rate_corrected, frechet_distance, frechet_floor,

@@ -95,7 +95,7 @@ def test_the_repositorys_address_stands_in_one_place():
 
 
 def test_every_exercise_has_a_check_and_every_check_an_exercise():
-    from pudm_lite.checks import all_checks
+    from pudm_lite.course.checks import all_checks
 
     used = set()
     for master in MASTERS:
@@ -122,7 +122,9 @@ def test_equations_md_names_functions_and_tests_that_exist():
         for dotted in re.findall(r"`pudm_lite\.([\w.]+)", line):
             named_functions += 1
             parts = dotted.split(".")
-            depth = 2 if (ROOT / "pudm_lite" / parts[0]).is_dir() else 1
+            depth = 1
+            while (ROOT / "pudm_lite" / "/".join(parts[:depth])).is_dir():
+                depth += 1
             module = ROOT / "pudm_lite" / ("/".join(parts[:depth]) + ".py")
             assert module.exists(), dotted
             for name in parts[depth:]:

@@ -21,12 +21,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from pudm_lite import style
-from pudm_lite.experiments import draw, experiment, material, measure, mode
 from pudm_lite.networks import RECIPES
-from pudm_lite.report import TITLES, draw_panel
+from pudm_lite.results import style
+from pudm_lite.results.report import TITLES, draw_panel
 from pudm_lite.risks import nnpu
-from pudm_lite.shipped import trained
+from pudm_lite.runs.experiments import draw, experiment, material, measure, mode
+from pudm_lite.runs.shipped import trained
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full

@@ -29,16 +29,16 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from pudm_lite import style
-from pudm_lite.checks.c01 import check_01_1, check_01_2, check_01_3, check_01_4, check_01_5
+from pudm_lite.course.checks.c01 import check_01_1, check_01_2, check_01_3, check_01_4, check_01_5
+from pudm_lite.course.widgets.w01 import noise_figure, widget01_noise, widget01_samples
 from pudm_lite.datasets import to_model, to_pixels
 from pudm_lite.diffusion import Process, draw_timesteps, ell, eps_from_output, noise_error, noise_schedule, q_sample
 from pudm_lite.draws import generator
-from pudm_lite.experiments import experiment, make_trainer, material, mode
-from pudm_lite.metrics import frechet_distance, frechet_floor
+from pudm_lite.measures.metrics import frechet_distance, frechet_floor
 from pudm_lite.networks import RECIPES
+from pudm_lite.results import style
+from pudm_lite.runs.experiments import experiment, make_trainer, material, mode
 from pudm_lite.sampling import SAMPLERS, ddim, ddpm, dpmpp, image_generators, predicted_x0, sample, timestep_grid
-from pudm_lite.widgets.w01 import noise_figure, widget01_noise, widget01_samples
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full

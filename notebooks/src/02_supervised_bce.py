@@ -34,22 +34,22 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from pudm_lite import style
-from pudm_lite.checks.c02 import check_02_1, check_02_2, check_02_3, check_02_4, check_02_5
+from pudm_lite.course.checks.c02 import check_02_1, check_02_2, check_02_3, check_02_4, check_02_5
+from pudm_lite.course.widgets.w02 import push_figure, push_slope, widget02_push
 from pudm_lite.datasets import data_folder, mnist, to_model, to_pixels
 from pudm_lite.diffusion import ell, noise_error
 from pudm_lite.draws import generator
-from pudm_lite.experiments import mode
 from pudm_lite.files import read_rows
-from pudm_lite.judge import mnist_judge
-from pudm_lite.metrics import non_sensitive_rate, two_rates_p_value
+from pudm_lite.measures.judge import mnist_judge
+from pudm_lite.measures.metrics import non_sensitive_rate, two_rates_p_value
 from pudm_lite.networks import RECIPES, LiteUNet, make_process
-from pudm_lite.report import PAPER_METHOD, PAPER_RATE, draw_panel
+from pudm_lite.results import style
+from pudm_lite.results.report import PAPER_METHOD, PAPER_RATE, draw_panel
 from pudm_lite.risks import bce_normal, bce_sensitive, supervised
+from pudm_lite.runs.experiments import mode
 from pudm_lite.sampling import sample
 from pudm_lite.splits import TABLE_1, Configuration, positive_unlabeled_split
 from pudm_lite.training import TrainConfig, Trainer
-from pudm_lite.widgets.w02 import push_figure, push_slope, widget02_push
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full

@@ -32,14 +32,16 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from pudm_lite import risks, style, toy
-from pudm_lite.checks.c03 import check_03_1, check_03_2, check_03_3, check_03_4, check_03_5, check_03_6
+from pudm_lite import risks
+from pudm_lite.course import toy
+from pudm_lite.course.checks.c03 import check_03_1, check_03_2, check_03_3, check_03_4, check_03_5, check_03_6
+from pudm_lite.course.widgets.w03 import landscape, landscape_figure, mixed, widget03_landscape
 from pudm_lite.datasets import data_folder
 from pudm_lite.draws import generator
-from pudm_lite.experiments import mode
 from pudm_lite.files import read_rows
+from pudm_lite.results import style
 from pudm_lite.risks import bce_normal, bce_sensitive
-from pudm_lite.widgets.w03 import landscape, landscape_figure, mixed, widget03_landscape
+from pudm_lite.runs.experiments import mode
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full

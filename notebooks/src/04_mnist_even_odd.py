@@ -35,12 +35,11 @@ import torch
 from scipy.stats import binomtest, ttest_rel
 from torch import Tensor
 
-from pudm_lite import style
-from pudm_lite.checks.c04 import check_04_1, check_04_2, check_04_3, check_04_4, check_04_5
+from pudm_lite.course.checks.c04 import check_04_1, check_04_2, check_04_3, check_04_4, check_04_5
+from pudm_lite.course.widgets.w04 import Samples, widget04_browser
 from pudm_lite.datasets import data_folder, mnist
-from pudm_lite.experiments import draw, experiment, make_trainer, material, mode
 from pudm_lite.files import read_rows
-from pudm_lite.metrics import (
+from pudm_lite.measures.metrics import (
     corrected_rate,
     frechet_distance,
     frechet_floor,
@@ -49,11 +48,12 @@ from pudm_lite.metrics import (
     welch_t_test,
 )
 from pudm_lite.networks import RECIPES
-from pudm_lite.report import PAPER_METHOD, PAPER_RATE, draw_panel
+from pudm_lite.results import style
+from pudm_lite.results.report import PAPER_METHOD, PAPER_RATE, draw_panel
 from pudm_lite.risks import METHODS
-from pudm_lite.shipped import trained
+from pudm_lite.runs.experiments import draw, experiment, make_trainer, material, mode
+from pudm_lite.runs.shipped import trained
 from pudm_lite.splits import TABLE_1
-from pudm_lite.widgets.w04 import Samples, widget04_browser
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full

@@ -28,17 +28,17 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from pudm_lite import style
-from pudm_lite.checks.c05 import check_05_1, check_05_2, check_05_3, check_05_4, check_05_5
+from pudm_lite.course.checks.c05 import check_05_1, check_05_2, check_05_3, check_05_4, check_05_5
+from pudm_lite.course.widgets.w05 import threshold_figure, widget05_threshold
 from pudm_lite.datasets import data_folder
 from pudm_lite.draws import generator
-from pudm_lite.experiments import draw, experiment, make_trainer, material, measure, mode
 from pudm_lite.files import read_rows
 from pudm_lite.networks import RECIPES
 from pudm_lite.priors import best_bin, estimate_beta, km2, naive_min_ratio, principal_components, share_left, tails
+from pudm_lite.results import style
+from pudm_lite.results.sweep_figure import draw_beta_sweep
 from pudm_lite.risks import nnpu
-from pudm_lite.sweep_figure import draw_beta_sweep
-from pudm_lite.widgets.w05 import threshold_figure, widget05_threshold
+from pudm_lite.runs.experiments import draw, experiment, make_trainer, material, measure, mode
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full
@@ -548,7 +548,7 @@ elif MODE == "lab":
 else:
     from pathlib import Path
 
-    from pudm_lite.parallel import run_all
+    from pudm_lite.runs.parallel import run_all
 
     sweep = [("unsupervised", 0.1)] + [("nnpu", beta) for beta in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)]
     runs = [experiment("mnist-even", m, "paper", beta=beta, seed=seed) for seed in range(5) for m, beta in sweep]

@@ -42,23 +42,23 @@ from IPython.display import Markdown
 from scipy.stats import binomtest
 from torch import Tensor
 
-from pudm_lite import style
-from pudm_lite.checks.c06 import check_06_1, check_06_2, check_06_3, check_06_4
+from pudm_lite.course.checks.c06 import check_06_1, check_06_2, check_06_3, check_06_4
+from pudm_lite.course.labs import Plan, choose, estimated_minutes
 from pudm_lite.datasets import data_folder, mnist, source, to_model
 from pudm_lite.diffusion import ell
-from pudm_lite.experiments import experiment, material_of, run
 from pudm_lite.files import read_rows
-from pudm_lite.labs import Plan, choose, estimated_minutes
-from pudm_lite.memory import training_memory
-from pudm_lite.metrics import corrected_rate, frechet_distance, frechet_floor
+from pudm_lite.measures.metrics import corrected_rate, frechet_distance, frechet_floor
 from pudm_lite.networks import load_pipeline, make_network, recipe_for
-from pudm_lite.own_images import prepare
-from pudm_lite.paper import JUDGE_ACCURACY, METHOD_NAME, TABLE
-from pudm_lite.report import draw_panel
+from pudm_lite.results import style
+from pudm_lite.results.paper import JUDGE_ACCURACY, METHOD_NAME, TABLE
+from pudm_lite.results.report import draw_panel
+from pudm_lite.results.sweep_figure import draw_beta_sweep
+from pudm_lite.results.table_formats import markdown
+from pudm_lite.results.tables import table
+from pudm_lite.runs.experiments import experiment, material_of, run
+from pudm_lite.runs.memory import training_memory
+from pudm_lite.runs.own_images import prepare
 from pudm_lite.splits import TABLE_1, positive_unlabeled_split
-from pudm_lite.sweep_figure import draw_beta_sweep
-from pudm_lite.table_formats import markdown
-from pudm_lite.tables import table
 
 style.use()
 FOLDER = Path("../outputs/lab")  # runs are kept here; on Colab a folder of your mounted Drive outlives a disconnect:

@@ -41,21 +41,21 @@ from IPython.display import Markdown
 from scipy.stats import ttest_ind, ttest_ind_from_stats
 from torch import Tensor
 
-from pudm_lite import style
-from pudm_lite.bench import forward_gflop
-from pudm_lite.checks.c07 import check_07_1, check_07_2, check_07_3, check_07_4
+from pudm_lite.course.checks.c07 import check_07_1, check_07_2, check_07_3, check_07_4
+from pudm_lite.course.labs import Plan, choose, estimated_minutes
 from pudm_lite.datasets import source, to_model, to_pixels
 from pudm_lite.diffusion import ell
-from pudm_lite.experiments import make_trainer, material_of, recipe_of
-from pudm_lite.labs import Plan, choose, estimated_minutes
-from pudm_lite.memory import training_memory
-from pudm_lite.metrics import frechet_distance, non_sensitive_rate, welch_t_test
+from pudm_lite.measures.metrics import frechet_distance, non_sensitive_rate, welch_t_test
 from pudm_lite.networks import load_pipeline, make_network, make_process
-from pudm_lite.paper import METHOD_NAME, TABLE
-from pudm_lite.report import draw_panel
+from pudm_lite.results import style
+from pudm_lite.results.paper import METHOD_NAME, TABLE
+from pudm_lite.results.report import draw_panel
+from pudm_lite.results.table_formats import markdown
+from pudm_lite.results.tables import table
+from pudm_lite.runs.bench import forward_gflop
+from pudm_lite.runs.experiments import make_trainer, material_of, recipe_of
+from pudm_lite.runs.memory import training_memory
 from pudm_lite.sampling import sample
-from pudm_lite.table_formats import markdown
-from pudm_lite.tables import table
 
 style.use()
 FOLDER = Path("../outputs/lab")  # on Colab a folder of your mounted Drive outlives a disconnect:
@@ -396,7 +396,7 @@ check_07_2(welch)
 #
 # ### Exercise 07.3: what is bold
 #
-# Write `bold(groups, higher)`. `welch_t_test(a, b)` of `pudm_lite.metrics` gives $p$ (two-sided) for two NumPy arrays.
+# Write `bold(groups, higher)`. `welch_t_test(a, b)` of `pudm_lite.measures.metrics` gives $p$ (two-sided) for two NumPy arrays.
 #
 # <details><summary>Hint</summary>
 #

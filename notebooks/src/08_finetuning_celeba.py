@@ -42,25 +42,25 @@ from IPython.display import Markdown, display
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pudm_lite import style
-from pudm_lite.bench import forward_gflop
-from pudm_lite.checks.c08 import check_08_1, check_08_2, check_08_3, check_08_4, check_08_5
+from pudm_lite.course.checks.c08 import check_08_1, check_08_2, check_08_3, check_08_4, check_08_5
+from pudm_lite.course.labs import Plan, choose
 from pudm_lite.datasets import SHA256, data_folder, mnist, to_model
 from pudm_lite.diffusion import Process, draw_timesteps, ell, noise_schedule
 from pudm_lite.draws import generator
-from pudm_lite.experiments import draw, experiment, make_trainer, material_of, mode
 from pudm_lite.files import read_rows, write_arrays
-from pudm_lite.labs import Plan, choose
-from pudm_lite.memory import HEADROOM, training_memory
-from pudm_lite.metrics import non_sensitive_rate
+from pudm_lite.measures.metrics import non_sensitive_rate
 from pudm_lite.networks import make_network, open_network, save_pipeline
-from pudm_lite.paper import CONFIGURATION_TITLE, METHOD_NAME, TABLE
-from pudm_lite.report import draw_panel
+from pudm_lite.results import style
+from pudm_lite.results.paper import CONFIGURATION_TITLE, METHOD_NAME, TABLE
+from pudm_lite.results.report import draw_panel
+from pudm_lite.results.table_formats import markdown
+from pudm_lite.results.tables import METHOD_TITLE, table
 from pudm_lite.risks import Whole, nnpu
+from pudm_lite.runs.bench import forward_gflop
+from pudm_lite.runs.experiments import draw, experiment, make_trainer, material_of, mode
+from pudm_lite.runs.memory import HEADROOM, training_memory
+from pudm_lite.runs.shipped import allowed, shipped
 from pudm_lite.sampling import image_generators, timestep_grid
-from pudm_lite.shipped import allowed, shipped
-from pudm_lite.table_formats import markdown
-from pudm_lite.tables import METHOD_TITLE, table
 
 style.use()
 logging.getLogger("diffusers").setLevel(logging.ERROR)  # it warns of a U-Net class that is not its own
@@ -451,7 +451,7 @@ check_08_3(training_bytes)
 # - **accumulation**: a batch is cut into pieces that go through one after the other, and their gradients add up. For `nnpu` a first look at the whole batch comes on top (Section 7);
 # - **gradient checkpointing**: keep only what enters a block, and compute its inside once more on the way back: four forward passes' worth of work instead of three.
 #
-# The numbers below are counted, not estimated: `pudm_lite.memory` sends shapes without data through the network whose layout is that of `google/ddpm-celebahq-256`, and adds up what autograd would keep.
+# The numbers below are counted, not estimated: `pudm_lite.runs.memory` sends shapes without data through the network whose layout is that of `google/ddpm-celebahq-256`, and adds up what autograd would keep.
 
 # %% tags=["expected"]
 with torch.device("meta"):  # shapes without data

@@ -1,1 +1,4 @@
-"""One file per command of `pudm`: HELP (a sentence), add (its options), run. Heavy libraries load in `run`."""
+"""The commands of `pudm`, one file each: HELP (a sentence), add (its options), run. Heavy libraries load in `run`.
+
+A command turns options into calls of the rooms before it, and knows nothing of the other commands.
+"""

@@ -12,6 +12,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..bench import bench
+    from ..runs.bench import bench
 
     bench(options.network, options.seconds, options.threads)

@@ -18,8 +18,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..doctor import NAMES, look
-    from ..downloads import download
+    from ..sources.doctor import NAMES, look
+    from ..sources.downloads import download
 
     if options.action == "download" and not look(options.name).right:
         download(options.name)

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from ..experiments import experiment, material_of, measures
+    from ..runs.experiments import experiment, material_of, measures
 
     exp = replace(experiment(options.experiment), features=options.features)
     try:

@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import time
 
-    from ..report import draw_figure1
+    from ..results.report import draw_figure1
     from ..training import peak_memory_mb
 
     started = time.monotonic()

@@ -13,7 +13,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..files import read_rows, write_whole
-    from ..sweep_figure import draw_beta_sweep
+    from ..results.sweep_figure import draw_beta_sweep
 
     figure = draw_beta_sweep([row for path in options.rows for row in read_rows(path)])
     for path in (options.out / "figure4.png", options.out / "figure4.pdf"):

@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
-    from ..grading import grade_student, submissions, write_grades
+    from ..course.grading import grade_student, submissions, write_grades
 
     if sys.platform == "win32":
         raise UserError("`pudm grade` needs Linux or macOS, for its limits on time and memory; WSL will do")

@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
-    from ..judge import save_judge
+    from ..measures.judge import save_judge
 
     o = options
     own = o.dataset == "folders"
@@ -63,20 +63,20 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _place(dataset: str) -> Path:
-    from ..judge import judge_file
+    from ..measures.judge import judge_file
 
     return Path("outputs/judge_mnist.safetensors") if dataset == "mnist" else judge_file(dataset)
 
 
 def _training(o: argparse.Namespace) -> Iterator[tuple]:
     from ..datasets import mnist
-    from ..judge_training import train_judge, train_resnet_judge, train_two_class
+    from ..measures.judge_training import train_judge, train_resnet_judge, train_two_class
 
     length = {"seed": o.seed, "epochs": o.epochs, "batch_size": o.batch_size}
     if o.dataset == "mnist":
         return train_judge(mnist(train=True), mnist(train=False), **length)
     if o.dataset == "folders":
-        from ..folders import read_folder
+        from ..sources.folders import read_folder
 
         normal, skipped = read_folder(o.normal, 128, 3)
         sensitive, others = read_folder(o.sensitive, 128, 3)

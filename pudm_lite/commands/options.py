@@ -78,8 +78,8 @@ def experiments_of(
     """The experiments that the options name, one a method. Raises UserError before any work for what cannot be."""
     from dataclasses import replace
 
-    from ..experiments import configuration_of, experiment, parse_settings
-    from ..parallel import steps_for
+    from ..runs.experiments import configuration_of, experiment, parse_settings
+    from ..runs.parallel import steps_for
 
     if o.minutes is not None and o.minutes <= 0:
         raise UserError(f"--minutes must be larger than 0; got {o.minutes:g}")
@@ -115,7 +115,7 @@ def writable(folder: Path) -> None:
 
 def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
     from ..files import write_rows
-    from ..parallel import run_all
+    from ..runs.parallel import run_all
 
     rows = run_all(experiments, o.out)
     if rows:  # of several processes that share a run, the first alone has its row

@@ -36,8 +36,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from ..errors import UserError
     from ..files import read_rows, write_whole
-    from ..table_formats import FORMATS
-    from ..tables import select, table
+    from ..results.table_formats import FORMATS
+    from ..results.tables import select, table
 
     if options.runs and options.format != "md":
         raise UserError("--runs is written as Markdown alone: leave out --format")
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         raise UserError("no rows to report: run an experiment first")
     rows = select(rows, options.where)
     if options.runs:
-        from ..report import results_table
+        from ..results.report import results_table
 
         text = results_table(rows) + "\n"
     else:

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     from ..datasets import to_pixels
     from ..files import write_arrays
     from ..networks import image_shape, open_network
-    from ..report import save_grid
+    from ..results.report import save_grid
     from ..sampling import SAMPLERS, sample
 
     if options.sampler not in SAMPLERS:

@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import hashlib
 
-    from ..shipped import ship
+    from ..runs.shipped import ship
 
     writable(options.out)
     for path in ship(options.runs, options.out):

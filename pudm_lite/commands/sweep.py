@@ -71,10 +71,10 @@ def _beta(text: str) -> float | str:
 def run(options: argparse.Namespace) -> None:
     from functools import partial
 
-    from ..experiments import parse_settings
-    from ..launch import launch
-    from ..parallel import pool, run_and_keep
-    from ..sweep import Engine, plan, sweep
+    from ..runs.experiments import parse_settings
+    from ..runs.launch import launch
+    from ..runs.parallel import pool, run_and_keep
+    from ..runs.sweep import Engine, plan, sweep
 
     o = options
     for name, value in (("--lanes", o.lanes), ("--processes", o.processes)):
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
     job = run_and_keep if o.processes == 1 else partial(launch, processes=o.processes)
     engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes)
     if o.slurm is not None:
-        from ..cluster import executor, submit
+        from ..runs.cluster import executor, submit
 
         engine = partial(submit, job, executor=executor(o.out, o.slurm, o.lanes or 0, o.processes))
     sampling = {name: value for name in ("sampler", "sampler_steps", "features") if (value := getattr(o, name))}

@@ -49,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     configuration, images = options.experiment, ""
     if options.unlabeled or options.sensitive:
-        from ..own_images import prepare
+        from ..runs.own_images import prepare
         from .options import writable
 
         if not (options.unlabeled and options.sensitive):

@@ -1,0 +1,293 @@
+"""The checks of notebook 03: the mixture, the risks of Eqs. 18 and 19, Algorithm 1, |.|, and a variance."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import risks
+from .. import toy
+from .harness import Function, WrongAnswer, check, expect
+
+
+def _errors(n: int, low: float, high: float) -> Tensor:
+    """n noise errors, evenly drawn from [low, high), float64."""
+    return low + (high - low) * torch.rand(n, dtype=torch.float64)
+
+
+def _groups(negative: bool) -> tuple[Tensor, Tensor, float]:
+    """l_u (12,), l_s (5,) and beta, drawn fresh, with L_U - beta L_S clearly negative, or clearly not."""
+    beta = float(0.15 + 0.25 * torch.rand(()))
+    l_s = _errors(5, 1.5, 3.5)
+    center = beta * l_s.mean() * (0.4 if negative else 2.5)
+    return center * _errors(12, 0.7, 1.3), l_s, beta
+
+
+def _terms(l_u: Tensor, l_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """L_S^+, L_U^-, L_S^- of Eq. 18."""
+    return risks.bce_sensitive(l_s).mean(), l_u.mean(), l_s.mean()
+
+
+def _risk_mistakes(l_u: Tensor, l_s: Tensor, beta: float, part: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """What typical wrong answers give for beta L_S^+ + part(L_U^- - beta L_S^-)."""
+    push, u, s = _terms(l_u, l_s)
+    normal = u - beta * s
+    return {
+        "your normal part is L_U^- + beta L_S^-: look at the sign in Eq. 16": beta * push + part(u + beta * s),
+        "beta is missing in front of L_S^-: by Eq. 14 U holds only a share beta of S": beta * push + part(u - s),
+        "beta is missing in front of L_S^+: look at the first term of Eq. 18": push + part(normal),
+        "the push beta L_S^+ is missing: that is the normal part of Eq. 18 alone": part(normal),
+        "the push has the wrong sign: -log(1 - exp(-l)) is positive": -beta * push + part(normal),
+        "beta and 1 - beta are swapped: beta is the share of *sensitive* points": (1 - beta) * push
+        + part(u - (1 - beta) * s),
+        "you divided the normal part by 1 - beta: Eq. 16 keeps that factor on the left": beta * push
+        + part(normal) / (1 - beta),
+        "you weighted L_U^- by 1 - beta: in Eq. 16 U counts fully, the factor has gone": beta * push
+        + part((1 - beta) * u - beta * s),
+        "you summed over the examples: each term of Eq. 18 is a mean": len(l_s) * beta * push
+        + part(len(l_u) * u - len(l_s) * beta * s),
+        "in your push the term is log(1 + exp(-l)) or its like: look at Eq. 11 with y = 1": beta
+        * torch.log1p(torch.exp(-l_s)).mean()
+        + part(normal),
+        "your push takes l_u: S is what it pushes away (Eq. 18)": beta * risks.bce_sensitive(l_u).mean() + part(normal),
+    }
+
+
+def _expect_of_means(function: Function, right: Function, part: Callable[[Tensor], Tensor], word: str) -> None:
+    """U and S of one size, where taking `part` example by example runs without an error and gives another number."""
+    l_u, l_s, beta = torch.tensor([0.05, 3.0]).double(), torch.tensor([2.0, 6.0]).double(), 0.3
+    push, _, s = _terms(l_u, l_s)
+    hint = f"your {word} acts example by example: it is a statement about the means of the whole batch"
+    mistakes = {
+        hint: beta * push + part(l_u - beta * s).mean(),
+        f"{hint} ": beta * push + part(l_u - beta * l_s).mean(),
+    }
+    expect(function(l_u, l_s, beta), right(l_u, l_s, beta).value, mistakes)
+
+
+def _expect_digits(function: Function, right: Function) -> None:
+    """An l of 1e-7 in single precision, where 1 - exp(-l) has no digits left. The function returns the risk's value."""
+    l_u, l_s = torch.ones(4), torch.full((3,), 1e-7)
+    want = right(l_u.double(), l_s.double(), 0.5).value
+    try:
+        expect(function(l_u, l_s, 0.5), want, tolerance=2e-3)
+    except WrongAnswer as wrong:
+        raise WrongAnswer(
+            f"right, but not for an l of 1e-7 in single precision: write the push with torch.expm1 ({wrong})"
+        ) from None
+
+
+@check("03.1", "normal_mean")
+def check_03_1(normal_mean: Function) -> None:
+    """normal_mean(f_u, f_s, beta): E_N[f] from values of f on U and on S."""
+    for shape_u, shape_s in (((9,), (4,)), ((7, 3), (5, 3))):
+        f_u, f_s = torch.randn(shape_u, dtype=torch.float64) + 3, torch.randn(shape_s, dtype=torch.float64) - 2
+        beta = float(0.1 + 0.3 * torch.rand(()))
+        u, s = f_u.mean(0), f_s.mean(0)
+        expect(
+            normal_mean(f_u, f_s, beta),
+            (u - beta * s) / (1 - beta),
+            {
+                "that is (1 - beta) E_N[f]: divide by 1 - beta (the left side of Eq. 14)": u - beta * s,
+                "beta and 1 - beta are swapped: beta is the share of *sensitive* points": (u - (1 - beta) * s) / beta,
+                "you added beta E_S: Eq. 14 takes it away": (u + beta * s) / (1 - beta),
+                "beta is missing in front of E_S: U holds only a share beta of S": (u - s) / (1 - beta),
+                "that is E_U[f]: U still holds the sensitive points": u,
+                "you mixed U and S as Eq. 13 does with S and N: solve Eq. 13 for p_N first": beta * s + (1 - beta) * u,
+                "you divided by beta: the factor on the left of Eq. 14 is 1 - beta": (u - beta * s) / beta,
+                "you averaged over all dimensions: average over the points (the first dimension) only": (
+                    f_u.mean() - beta * f_s.mean()
+                )
+                / (1 - beta),
+                "you summed: E is a mean over the points, and U and S have different sizes": (
+                    f_u.sum(0) - beta * f_s.sum(0)
+                )
+                / (1 - beta),
+            },
+        )
+
+
+@check("03.2", "unbiased_risk")
+def check_03_2(unbiased_risk: Function) -> None:
+    """unbiased_risk(l_u, l_s, beta): Eq. 18."""
+    for negative in (False, True):
+        l_u, l_s, beta = _groups(negative)
+        right = risks.upu(l_u, l_s, beta).value
+        mistakes = _risk_mistakes(l_u, l_s, beta, lambda normal: normal)
+        if negative:
+            mistakes = {
+                "that is Eq. 19: Eq. 18 has no maximum": risks.nnpu(l_u, l_s, beta).value,
+                "that has an absolute value: Eq. 18 has none, it may be negative": risks.abspu(l_u, l_s, beta).value,
+            } | mistakes
+        expect(unbiased_risk(l_u, l_s, beta), right, mistakes)
+    _expect_digits(unbiased_risk, risks.upu)
+
+
+@check("03.3", "nonnegative_risk")
+def check_03_3(nonnegative_risk: Function) -> None:
+    """nonnegative_risk(l_u, l_s, beta): the value of Eq. 19."""
+    for negative in (False, True):
+        l_u, l_s, beta = _groups(negative)
+        push, u, s = _terms(l_u, l_s)
+        normal = u - beta * s
+        special = {
+            "that is Eq. 18: the maximum of Eq. 19 is missing": beta * push + normal,
+            "your maximum goes around the whole risk: in Eq. 19 it holds the normal part only": torch.relu(
+                beta * push + normal
+            ),
+            "you return 0 where the normal part is negative: the push stays, it is outside the maximum": torch.where(
+                normal < 0, 0 * push, beta * push + normal
+            ),
+            "that is a *minimum*: look at Eq. 19": beta * push + normal.clamp(max=0),
+            "that is the absolute value, the variant after Eq. 19: here the maximum is asked for": beta * push
+            + normal.abs(),
+            "that is the *objective* of Algorithm 1, whose number is not Eq. 19": torch.where(
+                normal < 0, -normal, beta * push + normal
+            ),
+            "your maximum acts example by example: it is a statement about the means of the whole batch": beta * push
+            + torch.relu(l_u - beta * s).mean(),
+        }
+        expect(
+            nonnegative_risk(l_u, l_s, beta),
+            risks.nnpu(l_u, l_s, beta).value,
+            special | _risk_mistakes(l_u, l_s, beta, torch.relu),
+        )
+    _expect_of_means(nonnegative_risk, risks.nnpu, torch.relu, "maximum")
+    _expect_digits(nonnegative_risk, risks.nnpu)
+
+
+def _slopes(number: Callable[[Tensor, Tensor], Tensor], l_u: Tensor, l_s: Tensor) -> Tensor:
+    """d number / d l of every example of U, then of S, by central differences."""
+    slopes = []
+    for group in range(2):
+        for i in range(len((l_u, l_s)[group])):
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = [l_u.clone(), l_s.clone()]
+                moved[group][i] += step
+                ends.append(torch.as_tensor(number(*moved)).double())
+            slopes.append((ends[0] - ends[1]) / 2e-5)
+    return torch.stack(slopes)
+
+
+@check("03.4", "algorithm_1", points=2)
+def check_03_4(algorithm_1: Function) -> None:
+    """algorithm_1(l_u, l_s, beta): (value of Eq. 19, objective to differentiate, whether the two have parted)."""
+    for negative in (False, True):
+        l_u, l_s, beta = _groups(negative)
+        answer = algorithm_1(l_u, l_s, beta)
+        if not isinstance(answer, tuple | list) or len(answer) != 3:
+            raise WrongAnswer("return three things: value, objective, clamped")
+        value, _, clamped = answer
+        right = risks.nnpu(l_u, l_s, beta)
+        push, u, s = _terms(l_u, l_s)
+        normal = u - beta * s
+        expect(
+            value,
+            right.value,
+            {
+                "your value is that of Eq. 18: the value to report is Eq. 19, with its maximum": beta * push + normal,
+                "your value is the objective: where L_U^- - beta L_S^- < 0 Eq. 19 is another number": -normal,
+                "your value has the sign of the branch turned": beta * push - normal,
+            }
+            | _risk_mistakes(l_u, l_s, beta, torch.relu),
+        )
+        if bool(clamped) != negative:
+            raise WrongAnswer(
+                "`clamped` is turned around or tests the wrong number: it is True where L_U^- - beta L_S^- < 0"
+            )
+
+        def slope_of(
+            normal_sign: float, push_weight: float, l_u: Tensor = l_u, l_s: Tensor = l_s, b: float = beta
+        ) -> Tensor:
+            push_slope = -1 / torch.expm1(l_s)
+            ones_u, ones_s = torch.ones_like(l_u) / len(l_u), torch.ones_like(l_s) / len(l_s)
+            return torch.cat([normal_sign * ones_u, b * ones_s * (push_weight * push_slope - normal_sign)])
+
+        def objective(l_u: Tensor, l_s: Tensor, beta: float = beta) -> Tensor:
+            return algorithm_1(l_u, l_s, beta)[1]
+
+        got = _slopes(objective, l_u, l_s)
+        hints = {
+            "where the normal part is negative your objective keeps beta L_S^+: line 7 leaves it out": (-1, 1),
+            "where the normal part is negative your objective has Eq. 19's own gradient, that of beta L_S^+ alone: "
+            "line 7 of Algorithm 1 climbs back instead": (0, 1),
+            "your objective still lowers L_U^- - beta L_S^- where it is negative: line 7 has a minus in front": (1, 0),
+            "your objective is Eq. 18 in both branches: line 7 of Algorithm 1 is another": (1, 1),
+            "your branches are exchanged: line 5 holds where L_U^- - beta L_S^- >= 0": (1, 1) if negative else (-1, 0),
+            "your objective does not depend on l_u and l_s here: nothing would be learned": (0, 0),
+        }
+        mistakes = {sentence: slope_of(*weights) for sentence, weights in hints.items()}
+        expect(got, slope_of(-1, 0) if negative else slope_of(1, 1), mistakes, tolerance=1e-5)
+    _expect_digits(lambda *batch: algorithm_1(*batch)[0], risks.nnpu)
+
+
+@check("03.5", "absolute_risk")
+def check_03_5(absolute_risk: Function) -> None:
+    """absolute_risk(l_u, l_s, beta): beta L_S^+ + |L_U^- - beta L_S^-|."""
+    for negative in (False, True):
+        l_u, l_s, beta = _groups(negative)
+        push, u, s = _terms(l_u, l_s)
+        normal = u - beta * s
+        special = {
+            "that is Eq. 18: the absolute value is missing": beta * push + normal,
+            "that is Eq. 19, with the maximum: here the absolute value stands in its place": beta * push
+            + torch.relu(normal),
+            "your absolute value goes around the whole risk: it holds the normal part only": (
+                beta * push + normal
+            ).abs(),
+            "the push is missing: unlike Algorithm 1's line 7, the absolute value keeps beta L_S^+": normal.abs(),
+            "the push is missing where the normal part is negative: unlike Algorithm 1's line 7, the absolute value "
+            "keeps beta L_S^+": torch.where(normal < 0, -normal, beta * push + normal),
+            "your absolute value acts example by example: it is a statement about the means of the whole batch": beta
+            * push
+            + (l_u - beta * s).abs().mean(),
+        }
+        expect(
+            absolute_risk(l_u, l_s, beta),
+            risks.abspu(l_u, l_s, beta).value,
+            special | _risk_mistakes(l_u, l_s, beta, torch.abs),
+        )
+    _expect_of_means(absolute_risk, risks.abspu, torch.abs, "absolute value")
+    _expect_digits(absolute_risk, risks.abspu)
+
+
+@check("03.6", "risk_variance", points=2)
+def check_03_6(risk_variance: Function) -> None:
+    """risk_variance(l_u, l_s, beta, n_u, n_s): the variance of Eq. 18 over batches drawn from large pools."""
+    l_u, l_s = _errors(5000, 0.1, 2.0), _errors(4000, 0.05, 4.0)
+    beta, n_u, n_s = float(0.44 + 0.02 * torch.rand(())), 6, 2  # where no two typical mistakes nearly meet
+    push = risks.bce_sensitive(l_s)
+    u = l_u.var() / n_u
+    once = beta**2 * (push - l_s).var() / n_s
+    apart = beta**2 * (push.var() + l_s.var()) / n_s
+    want = toy.upu_variance(l_u, l_s, beta, n_u, n_s)
+    expect(
+        risk_variance(l_u, l_s, beta, n_u, n_s),
+        want,
+        {
+            "you added Var(push) and Var(l) as if they were independent: one sensitive point enters both, so take "
+            "Var(push - l)": u + apart,
+            "beta stands there once: a factor beta comes out of a variance as beta squared": u
+            + (push - l_s).var() / n_s * beta,
+            "beta is missing: L_S^+ and L_S^- have it in front": u + (push - l_s).var() / n_s,
+            "you took the difference of variances: independent terms *add* their variances": u - once,
+            "the push is missing: the S part of Eq. 18 is beta (L_S^+ - L_S^-)": u + beta**2 * l_s.var() / n_s,
+            "l_s itself is missing: the S part of Eq. 18 is beta (L_S^+ - L_S^-), and you took L_S^+ alone": u
+            + beta**2 * push.var() / n_s,
+            "you took Var(push + l): in Eq. 18 the two have opposite signs": u + beta**2 * (push + l_s).var() / n_s,
+            "n_u and n_s are swapped": l_u.var() / n_s + beta**2 * (push - l_s).var() / n_u,
+            "that is a standard deviation: the variance is asked for": want.sqrt(),
+            "that is the variance for one example: a mean of n has the n-th part of it": l_u.var()
+            + beta**2 * (push - l_s).var(),
+            "you divided by n squared: the variance of a mean is Var / n": l_u.var() / n_u**2
+            + beta**2 * (push - l_s).var() / n_s**2,
+            "you divided by the sizes of the pools: the batches have n_u and n_s examples": l_u.var() / len(l_u)
+            + beta**2 * (push - l_s).var() / len(l_s),
+            "the part of U is missing": once,
+            "the part of S is missing": u,
+            "U has the factor (1 - beta) squared in front: in Eq. 18 it counts fully": (1 - beta) ** 2 * u + once,
+        },
+        tolerance=1e-3,
+    )

@@ -1,0 +1,162 @@
+"""Checks of notebook 05: tail shares, the naive minimum, best-bin estimation, and what a wrong beta does."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...priors import Tails, share_over
+from .harness import Function, check, expect
+
+
+@check("05.1", "tail_shares", points=2)
+def check_05_1(tail_shares: Function) -> None:
+    """Scores with ties, thresholds that are themselves scores: the shares with score >= c, for U and for S."""
+    n_u, n_p = int(torch.randint(60, 90, ())), int(torch.randint(20, 50, ()))
+    z_u = torch.randint(0, 17, (n_u,)).double() / 8  # in eighths, exact: many ties, and thresholds meet scores
+    z_s = torch.randint(4, 25, (n_p,)).double() / 8
+    c = torch.arange(0, 28, 3).double() / 8  # (10,): from below everything to above everything
+
+    def shares(over_u: Tensor, over_s: Tensor) -> Tensor:
+        return torch.stack([over_u.double().sum(0), over_s.double().sum(0)])
+
+    u, s, sizes = z_u[:, None], z_s[:, None], torch.tensor([[n_u], [n_p]]).double()
+    counts = shares(u >= c, s >= c)
+    below, up_to = shares(u < c, s < c) / sizes, shares(u <= c, s <= c) / sizes
+    want = torch.stack([share_over(z_u, c), share_over(z_s, c)])
+    got = tail_shares(z_u, z_s, c)
+    expect(
+        torch.stack([torch.as_tensor(part) for part in got]) if isinstance(got, tuple | list) else got,
+        want,
+        {
+            "a score that equals the threshold counts as well: write >=, not >": shares(u > c, s > c) / sizes,
+            "these are the shares *below* the threshold; q counts the scores of c or more": below,
+            "these are the shares up to the threshold; q counts the scores of c or more": up_to,
+            "these are counts: divide each by the size of its own group": counts,
+            "both counts are divided by the size of U: q_p is a share of S": counts / n_u,
+            "both counts are divided by the size of S: q_u is a share of U": counts / n_p,
+            "both counts are divided by the number of all scores: each group has its own size": counts / (n_u + n_p),
+            "q_u and q_p are exchanged: the first row is U's": want.flip(0),
+            "the result is (K, 2): put the two shares into rows, one row a group": want.T,
+        },
+    )
+
+
+@check("05.2", "naive_minimum", points=1)
+def check_05_2(naive_minimum: Function) -> None:
+    """Scattered ratios, and one threshold that no score reaches, where the ratio would be 0 / 0."""
+    q_p = torch.linspace(1, 0.02, 40, dtype=torch.float64)
+    ratio = 0.3 + 0.4 * torch.rand(40, dtype=torch.float64)
+    ratio[int(torch.randint(5, 35, ()))] = 0.1 + 0.1 * torch.rand(())  # the minimum, neither first nor last
+    ratio[1] = 0.8  # the largest, so that no other mistake can give it
+    nothing = torch.zeros(1, dtype=torch.float64)
+    q_u, q_p = torch.cat([ratio * q_p, nothing]), torch.cat([q_p, nothing])
+    expect(
+        naive_minimum(q_u, q_p),
+        ratio.min(),
+        {
+            "0 / 0 got in: leave out the thresholds that no score of S reaches (q_p = 0)": float("nan"),
+            "0 / 0 was counted as 0: leave out the thresholds that no score of S reaches (q_p = 0)": 0.0,
+            "that is the largest ratio; every ratio is at least beta, so take the smallest": ratio.max(),
+            "the ratio is upside down: q_u over q_p": (1 / ratio).min(),
+            "the ratio is upside down (you took 1 / the largest share): q_u over q_p": (1 / ratio).max(),
+            "divide first, then take the minimum: both shares must belong to one threshold": (
+                q_u[:-1].min() / q_p[:-1].min()
+            ),
+            "that is the mean of the ratios; every ratio is at least beta, so take the smallest": ratio.mean(),
+            "that is the ratio at the highest threshold, not the smallest ratio": ratio[-1],
+        },
+    )
+
+
+@check("05.3", "best_bin_estimate", points=3)
+def check_05_3(best_bin_estimate: Function) -> None:
+    """On the exact tails of a Gaussian mixture, finely enough that each part of the margin moves the estimate.
+
+    delta, gamma and n_u / n_p lie where no two typical mistakes choose the same threshold.
+    """
+    n_p = int(torch.randint(400, 900, ()))
+    n_u, delta, gamma = 9 * n_p, float(0.04 + 0.02 * torch.rand(())), float(0.5 + 0.2 * torch.rand(()))
+    true, apart = float(0.1 + 0.3 * torch.rand(())), float(2 + torch.rand(()))
+    c = torch.linspace(-1, 5, 4000, dtype=torch.float64)
+    q_p = torch.special.ndtr(apart - c)  # P(N(apart, 1) >= c)
+    t = Tails(c, true * q_p + (1 - true) * torch.special.ndtr(-c), q_p, n_u, n_p)
+    ratio, log = t.ratio, math.log(4 / delta)
+    error_u, error_p = math.sqrt(log / (2 * n_u)), math.sqrt(log / (2 * n_p))
+    both, factor = error_u + error_p, 1 + gamma
+
+    def at(error: float, over: Tensor = t.q_p) -> Tensor:
+        return ratio[(ratio + error / over).argmin()]
+
+    expect(
+        best_bin_estimate(t.q_u, t.q_p, n_u, n_p, delta, gamma),
+        ratio[(ratio + t.margin(delta, gamma)).argmin()],
+        {
+            "that is the smallest ratio plus margin; the estimate is the ratio alone at the threshold where the sum is "
+            "smallest": (ratio + t.margin(delta, gamma)).min(),
+            "that is the naive minimum: is the margin added, and divided by q_p? The same margin everywhere, or one "
+            "that is subtracted, changes nothing": ratio.min(),
+            "the factor (1 + gamma) is missing from the margin": at(both),
+            "the margin is multiplied by gamma; it should be 1 + gamma": at(gamma * both),
+            "the root is missing: sqrt(ln(4 / delta) / (2 n))": at(factor * (error_u**2 + error_p**2)),
+            "the 2 below n is missing: sqrt(ln(4 / delta) / (2 n))": at(factor * both * math.sqrt(2)),
+            "the 4 is missing: sqrt(ln(4 / delta) / (2 n))": at(factor * both * math.sqrt(-math.log(delta) / log)),
+            "the margin holds U's part only; S's part is missing": at(factor * error_u),
+            "the margin holds S's part only; U's share is estimated as well": at(factor * error_p),
+            "the two parts are under one root; each share has its own": at(factor * math.hypot(error_u, error_p)),
+            "the margin is divided by q_u; it is q_p, the denominator of the ratio": at(factor * both, t.q_u),
+        },
+        tolerance=1e-6,
+    )
+
+
+@check("05.4", "expected_normal_risk", points=2)
+def check_05_4(expected_normal_risk: Function) -> None:
+    """E[L_U - beta L_S] where U's true share is not beta."""
+    l_n, l_s = 1 + torch.rand(int(torch.randint(20, 40, ()))).double(), 4 + torch.rand(7).double()
+    true, beta = (float(0.05 + 0.3 * torch.rand(())) for _ in range(2))
+    n, s = l_n.mean(), l_s.mean()
+    rest, turned = (true - beta) * s, (beta - true) * s
+    expect(
+        expected_normal_risk(l_n, l_s, true, beta),
+        (1 - true) * n + rest,
+        {
+            "that is what remains when beta is right; here the true share and beta differ, so some of L_S stays": (
+                (1 - true) * n
+            ),
+            "that is (1 - beta) L_N: how much normal data U holds is decided by the true share": (1 - beta) * n,
+            "the sign of the rest is turned round: U brings its true share of L_S, and beta L_S is taken away": (
+                (1 - true) * n + turned
+            ),
+            "U's normal part has weight 1 - true share, whatever is assumed": (1 - beta) * n + rest,
+            "the true share and beta are exchanged: U is made with the true share": (1 - beta) * n + turned,
+            "that is E[L_U]: beta L_S is still to be taken away": (1 - true) * n + true * s,
+            "the weights of L_N and L_S are exchanged": (1 - true) * s + (true - beta) * n,
+            "average the errors of each group; these are sums": (1 - true) * l_n.sum() + (true - beta) * l_s.sum(),
+        },
+    )
+
+
+@check("05.5", "sensitive_left", points=2)
+def check_05_5(sensitive_left: Function) -> None:
+    """What a perfect learner of Eq. 14 keeps of the sensitive images, over a range of assumed shares."""
+    true = float(0.1 + 0.3 * torch.rand(()))
+    beta = torch.cat([torch.linspace(0, 1, 9)[:-1].double() * 2 * true, torch.tensor([true]).double()])
+    want = ((true - beta) / (1 - beta)).clamp(min=0)
+    expect(
+        sensitive_left(true, beta),
+        want,
+        {
+            "negative shares: past the true share nothing sensitive is left, so the share is 0 there": (true - beta)
+            / (1 - beta),
+            "what is left no longer sums to one: divide by its mass, 1 - beta": (true - beta).clamp(min=0),
+            "both at once: divide by the mass 1 - beta, and let no share be negative": true - beta,
+            "the mass that is left is 1 - beta, not 1 - true share": ((true - beta) / (1 - true)).clamp(min=0),
+            "beta p_S is subtracted from p_U, it does not scale it": true * (1 - beta),
+            "that is the normal share; the question is the sensitive one": 1 - want,
+            "the difference is turned round: true share - beta": ((beta - true) / (1 - beta)).clamp(min=0),
+            "take the size off below 0, do not turn it round: past the true share nothing sensitive is left": (
+                (true - beta) / (1 - beta)
+            ).abs(),
+        },
+    )

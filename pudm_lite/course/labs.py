@@ -1,0 +1,166 @@
+"""What a lab notebook runs: the paper's data on a GPU where both are there; elsewhere a stand-in for a CPU."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import source
+from ..errors import UserError
+from ..measures.inception import require_weights
+from ..measures.judge import judge_of
+from ..runs.bench import forward_gflop
+from ..runs.experiments import Experiment, configuration_of, experiment, mode
+from ..runs.parallel import finished, run_and_keep
+from ..splits import named_configuration
+
+STANDS_IN = {"standin": "stand-in: tinted digits", "mnist": "miniature: MNIST digits"}
+"""What a figure's title says of data that take the place of the paper's."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One size of a lab. pretrained: what every method starts from, as in `experiments.experiment`.
+
+    training: fields of TrainConfig besides the recipe's. sampling: fields of Experiment, such as n_samples; where that
+    is left out, as many as there are test images.
+    """
+
+    configuration: str
+    network: str = "lite"
+    methods: tuple[str, ...] = ("unsupervised", "supervised", "nnpu")
+    pretrained: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+    def experiment(self, method: str, **training: Any) -> Experiment:
+        """The run of a method; keywords go before the plan's own `training`. Raises UserError as `experiment` does."""
+        exp = experiment(self.configuration, method, self.network, self.pretrained, **{**self.training, **training})
+        return replace(exp, **{"n_samples": configuration_of(exp).test, **self.sampling})
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run. images: its samples, (n, C, S, S) uint8. sensitive: (n,) bool, by the judge.
+
+    folder: holds checkpoint, pipeline and row. log: term of the risk -> (k, 2) training step and value.
+    """
+
+    row: dict[str, Any]
+    images: Tensor
+    sensitive: Tensor
+    log: dict[str, Tensor]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A plan, where its runs are kept, and why it is not the paper's data ("" where it is)."""
+
+    plan: Plan
+    folder: Path
+    why: str
+    mode: str
+
+    @property
+    def stands_in(self) -> str:
+        """What stands in for the paper's data, in a few words; "" where nothing does."""
+        name = self.plan.configuration
+        return STANDS_IN.get(named_configuration(name).dataset, name) if self.why else ""
+
+    def title(self, text: str) -> str:
+        """A figure's title, which says so where its images are not the paper's."""
+        return f"{text} ({self.stands_in})" if self.stands_in else text
+
+    def sentence(self) -> str:
+        """Mode, data, network and sizes, and what the data stand in for."""
+        exp = self.plan.experiment(self.plan.methods[0])
+        text = (
+            f"mode {self.mode}: {self.plan.configuration}, network {self.plan.network}, {exp.train.steps:,} steps of "
+            f"{exp.train.batch_size} images, {exp.n_samples:,} samples a method"
+        )
+        return f"{text}; {self.stands_in} ({self.why})" if self.why else text
+
+    def run(self, method: str, **training: Any) -> Done:
+        """The run of a method: opened where it is finished, gone on with where it was cut off, else begun.
+
+        Raises UserError as `experiments.run` does.
+        """
+        exp = self.plan.experiment(method, **training)
+        folder = self.folder / "runs" / exp.name
+        row = finished(self.folder, exp) or run_and_keep(exp, folder, _progress_bar(exp))
+        with np.load(folder / "samples.npz") as arrays:
+            images, sensitive = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["sensitive"])
+        log = {name: torch.tensor(pairs) for name, pairs in json.loads((folder / "log.json").read_text()).items()}
+        return Done(row, images, sensitive, log, folder)
+
+
+def _progress_bar(exp: Experiment) -> Callable[[str, Any], None]:
+    """A report that shows training and then sampling, each with the time left."""
+    from tqdm.auto import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def report(what: str, value: Any) -> None:
+        if what not in ("step", "sample"):
+            return
+        at, of = (value.step, value.steps) if what == "step" else value
+        if what not in bars:
+            # after a disconnect the bar starts where the run does
+            bars[what] = tqdm(total=of, initial=at - 1 if what == "step" else 0, desc=f"{exp.method}, {what}s")
+        bars[what].update(at - bars[what].n)
+        if at == of:
+            bars[what].close()
+
+    return report
+
+
+def missing(plan: Plan) -> str:
+    """Why a plan for a GPU cannot be run here, in one sentence; "" where it can."""
+    if not torch.cuda.is_available():
+        return "there is no GPU here"
+    dataset = named_configuration(plan.configuration).dataset
+    try:
+        for train in (True, False):
+            source(dataset, train)
+        judge_of(dataset)
+        if plan.experiment(plan.methods[0]).features == "inception":
+            require_weights()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def choose(full: Plan, gpu: Plan, cpu: Plan, fast: Plan, folder: Path) -> Lab:
+    """The plan of the mode: `lab` is `gpu` where a GPU, the data, their judge and their features are there, or `cpu`.
+
+    `fast` keeps its runs in a folder of its own, so that it always trains. Raises UserError for an unknown mode.
+    """
+    what = mode()
+    if what == "full":
+        return Lab(full, folder, "", what)
+    if what == "fast":
+        return Lab(fast, Path(tempfile.mkdtemp(prefix="pudm_")), "this mode is for tests", what)
+    why = missing(gpu)
+    return Lab(cpu if why else gpu, folder, why, what)
+
+
+def estimated_minutes(plan: Plan, training_tflops: float, sampling_tflops: float) -> tuple[float, float]:
+    """Minutes that training, and then sampling, of all the plan's methods would take at an assumed speed.
+
+    Counted are multiplications and additions of the network: three forward passes for an image of a training step,
+    one for each step of the sampler. training_tflops, sampling_tflops: 10^12 such operations a second.
+    """
+    forward = forward_gflop(plan.network, plan.configuration) / 1000
+    training = sampling = 0.0
+    for method in plan.methods:
+        exp = plan.experiment(method)
+        training += 3 * forward * exp.train.steps * exp.train.batch_size / training_tflops / 60
+        sampling += forward * exp.sampler_steps * exp.n_samples / sampling_tflops / 60
+    return training, sampling

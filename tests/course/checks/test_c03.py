@@ -1,0 +1,187 @@
+"""The checks of notebook 03 accept right answers, however written, and say what is wrong with wrong ones."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pudm_lite.course.checks.c03 import check_03_1, check_03_2, check_03_3, check_03_4, check_03_5, check_03_6
+from pudm_lite.course.checks.harness import WrongAnswer
+from pudm_lite.risks import abspu, bce_sensitive, nnpu, upu
+
+
+def push(l):
+    return -torch.log(-torch.expm1(-l.clamp(min=1e-8)))
+
+
+def normal_mean(f_u, f_s, beta):
+    return (f_u.mean(0) - beta * f_s.mean(0)) / (1 - beta)
+
+
+def normal_mean_by_odds(f_u, f_s, beta):
+    odds = beta / (1 - beta)
+    return (1 + odds) * f_u.sum(0) / len(f_u) - odds * f_s.sum(0) / f_s.shape[0]
+
+
+def unbiased_in_one_mean(l_u, l_s, beta):
+    return l_u.mean() + (beta * (push(l_s) - l_s)).sum() / l_s.numel()
+
+
+def nonnegative_by_relu(l_u, l_s, beta):
+    return F.relu(l_u.mean() - beta * l_s.mean()) + beta * push(l_s).mean()
+
+
+def nonnegative_by_if(l_u, l_s, beta):
+    normal = l_u.mean() - beta * l_s.mean()
+    return float(beta * push(l_s).mean() + normal) if normal > 0 else float(beta * push(l_s).mean())
+
+
+def algorithm_by_package(l_u, l_s, beta):
+    risk = nnpu(l_u, l_s, beta)
+    return risk.value, risk.objective, bool(risk.terms["clamped"])
+
+
+def algorithm_with_another_constant(l_u, l_s, beta):
+    """The gradient decides: a constant in the objective is no mistake."""
+    value = nonnegative_by_relu(l_u, l_s, beta)
+    normal = l_u.mean() - beta * l_s.mean()
+    return (value, 7 + beta * push(l_s).mean() + normal, 0) if normal >= 0 else [value, 3 - normal, torch.tensor(1)]
+
+
+def absolute_by_max(l_u, l_s, beta):
+    normal = l_u.mean() - beta * l_s.mean()
+    return beta * push(l_s).mean() + torch.maximum(normal, -normal)
+
+
+def naive_push(l):
+    return -torch.log(1 - torch.exp(-l))
+
+
+def algorithm_naively(l_u, l_s, beta):
+    value, objective, clamped = algorithm_by_package(l_u, l_s, beta)
+    return value + beta * (naive_push(l_s) - push(l_s)).mean(), objective, clamped
+
+
+def variance(l_u, l_s, beta, n_u, n_s):
+    return l_u.var() / n_u + beta**2 * (bce_sensitive(l_s) - l_s).var() / n_s
+
+
+def variance_with_covariance(l_u, l_s, beta, n_u, n_s):
+    p = push(l_s)
+    cov = ((p - p.mean()) * (l_s - l_s.mean())).mean()
+    return float(l_u.var(correction=0) / n_u + beta**2 * (p.var() + l_s.var() - 2 * cov) / n_s)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (check_03_1, normal_mean),
+        (check_03_1, normal_mean_by_odds),
+        (check_03_2, lambda u, s, b: upu(u, s, b).value),
+        (check_03_2, unbiased_in_one_mean),
+        (check_03_3, lambda u, s, b: nnpu(u, s, b).value),
+        (check_03_3, nonnegative_by_relu),
+        (check_03_3, nonnegative_by_if),
+        (check_03_4, algorithm_by_package),
+        (check_03_4, algorithm_with_another_constant),
+        (check_03_5, lambda u, s, b: abspu(u, s, b).value),
+        (check_03_5, absolute_by_max),
+        (check_03_6, variance),
+        (check_03_6, variance_with_covariance),
+    ],
+)
+def test_right_answers_pass(check, answer, capsys):
+    check(answer)
+    assert "is right" in capsys.readouterr().out
+
+
+def wrong_algorithm(negative_objective, value=None):
+    """Algorithm 1 with another objective where the normal part is negative, and perhaps another value."""
+
+    def answer(l_u, l_s, beta):
+        plus, normal = beta * push(l_s).mean(), l_u.mean() - beta * l_s.mean()
+        objective = plus + normal if normal >= 0 else negative_objective(plus, normal)
+        return (value(plus, normal) if value else plus + normal.clamp(min=0)), objective, bool(normal < 0)
+
+    return answer
+
+
+def exchanged(l_u, l_s, beta):
+    value, _, clamped = algorithm_by_package(l_u, l_s, beta)
+    plus, normal = beta * push(l_s).mean(), l_u.mean() - beta * l_s.mean()
+    return value, (plus + normal if clamped else -normal), clamped
+
+
+WRONG = [
+    # 03.1
+    (check_03_1, lambda u, s, b: u.mean(0) - b * s.mean(0), "divide by 1 - beta"),
+    (check_03_1, lambda u, s, b: (u.mean(0) - (1 - b) * s.mean(0)) / b, "are swapped"),
+    (check_03_1, lambda u, s, b: (u.mean(0) + b * s.mean(0)) / (1 - b), "takes it away"),
+    (check_03_1, lambda u, s, b: (u.mean(0) - s.mean(0)) / (1 - b), "beta is missing"),
+    (check_03_1, lambda u, s, b: (u.mean() - b * s.mean()) / (1 - b), "first dimension"),
+    (check_03_1, lambda u, s, b: (u.sum(0) - b * s.sum(0)) / (1 - b), "you summed"),
+    (check_03_1, lambda u, s, b: u.mean(0), "still holds"),
+    # 03.2
+    (check_03_2, lambda u, s, b: b * push(s).mean() + u.mean() + b * s.mean(), "look at the sign in Eq. 16"),
+    (check_03_2, lambda u, s, b: push(s).mean() + u.mean() - b * s.mean(), r"missing in front of L_S\^\+"),
+    (check_03_2, lambda u, s, b: b * push(s).mean() + u.mean() - s.mean(), "missing in front of L_S\\^-"),
+    (check_03_2, lambda u, s, b: (1 - b) * push(s).mean() + u.mean() - (1 - b) * s.mean(), "are swapped"),
+    (check_03_2, lambda u, s, b: b * push(s).sum() + u.sum() - b * s.sum(), "you summed"),
+    (check_03_2, lambda u, s, b: u.mean() - b * s.mean(), "push beta L_S"),
+    (check_03_2, lambda u, s, b: -b * push(s).mean() + u.mean() - b * s.mean(), "wrong sign"),
+    (check_03_2, nonnegative_by_relu, "no maximum"),
+    (check_03_2, absolute_by_max, "absolute value: Eq. 18 has none"),
+    (check_03_2, lambda u, s, b: b * naive_push(s).mean() + u.mean() - b * s.mean(), "torch.expm1"),
+    # 03.3
+    (check_03_3, unbiased_in_one_mean, "maximum of Eq. 19 is missing"),
+    (check_03_3, lambda u, s, b: F.relu(unbiased_in_one_mean(u, s, b)), "whole risk|maximum of Eq. 19 is missing"),
+    (check_03_3, absolute_by_max, "that is the absolute value"),
+    (check_03_3, lambda u, s, b: b * push(s).mean() + F.relu(u - b * s.mean()).mean(), "example by example"),
+    (check_03_3, lambda u, s, b: algorithm_by_package(u, s, b)[1], "objective.*of Algorithm 1"),
+    (check_03_3, lambda u, s, b: b * push(s).mean() + (u.mean() - b * s.mean()).clamp(max=0), "minimum"),
+    (check_03_3, lambda u, s, b: b * push(s).mean() + F.relu(u.mean() + b * s.mean()), "look at the sign in Eq. 16"),
+    (check_03_3, lambda u, s, b: F.relu(u.mean() - b * s.mean()), "push beta L_S"),
+    (check_03_3, lambda u, s, b: b * naive_push(s).mean() + F.relu(u.mean() - b * s.mean()), "torch.expm1"),
+    # 03.4
+    (check_03_4, wrong_algorithm(lambda plus, normal: plus - normal), "line 7 leaves it out"),
+    (check_03_4, wrong_algorithm(lambda plus, normal: plus), "Eq. 19's own gradient"),
+    (check_03_4, wrong_algorithm(lambda plus, normal: normal), "minus in front"),
+    (check_03_4, wrong_algorithm(lambda plus, normal: plus + normal), "Eq. 18 in both branches"),
+    (check_03_4, wrong_algorithm(lambda plus, normal: 0 * normal), "nothing would be learned"),
+    (check_03_4, wrong_algorithm(lambda p, n: -n, lambda p, n: p + n), "your value is that of Eq. 18"),
+    (check_03_4, wrong_algorithm(lambda p, n: -n, lambda p, n: p + n if n >= 0 else -n), "your value is the objective"),
+    (check_03_4, exchanged, "branches are exchanged"),
+    (
+        check_03_4,
+        lambda u, s, b: (*algorithm_by_package(u, s, b)[:2], not algorithm_by_package(u, s, b)[2]),
+        "turned around",
+    ),
+    (check_03_4, lambda u, s, b: algorithm_by_package(u, s, b)[0], "return three things"),
+    (check_03_4, algorithm_naively, "torch.expm1"),
+    # 03.5
+    (check_03_5, unbiased_in_one_mean, "absolute value is missing"),
+    (check_03_5, nonnegative_by_relu, "with the maximum"),
+    (check_03_5, lambda u, s, b: algorithm_by_package(u, s, b)[1], "keeps beta L_S"),
+    (check_03_5, lambda u, s, b: (u.mean() - b * s.mean()).abs(), "keeps beta L_S"),
+    (check_03_5, lambda u, s, b: b * push(s).mean() + (u - b * s.mean()).abs().mean(), "example by example"),
+    (check_03_5, lambda u, s, b: b * naive_push(s).mean() + (u.mean() - b * s.mean()).abs(), "torch.expm1"),
+    # 03.6
+    (
+        check_03_6,
+        lambda u, s, b, n, m: u.var() / n + b**2 * (push(s).var() + s.var()) / m,
+        "as if they were independent",
+    ),
+    (check_03_6, lambda u, s, b, n, m: u.var() / n + b * (push(s) - s).var() / m, "beta squared"),
+    (check_03_6, lambda u, s, b, n, m: u.var() / n - b**2 * (push(s) - s).var() / m, r"\*add\* their variances"),
+    (check_03_6, lambda u, s, b, n, m: u.var() / n + b**2 * s.var() / m, "push is missing"),
+    (check_03_6, lambda u, s, b, n, m: u.var() / n + b**2 * push(s).var() / m, "l_s itself is missing"),
+    (check_03_6, lambda u, s, b, n, m: u.var() + b**2 * (push(s) - s).var(), "for one example"),
+    (check_03_6, lambda u, s, b, n, m: variance(u, s, b, n, m).sqrt(), "standard deviation"),
+    (check_03_6, lambda u, s, b, n, m: variance(u, s, b, m, n), "swapped"),
+    (check_03_6, lambda u, s, b, n, m: u.var() / n + b**2 * (push(s) + s).var() / m, "opposite signs"),
+]
+
+
+@pytest.mark.parametrize(("check", "answer", "message"), WRONG)
+def test_wrong_answers_get_a_sentence_that_fits(check, answer, message):
+    with pytest.raises(WrongAnswer, match=message):
+        check(answer)

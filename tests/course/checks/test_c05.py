@@ -1,0 +1,192 @@
+"""The checks of notebook 05 find typical mistakes and name them; right answers written differently pass."""
+
+import math
+
+import pytest
+import torch
+
+from pudm_lite.course.checks.c05 import check_05_1, check_05_2, check_05_3, check_05_4, check_05_5
+from pudm_lite.course.checks.harness import WrongAnswer
+
+
+def wrong(check, answer, message):
+    return pytest.param(check, answer, message, id=f"{check.exercise} {message[:40]}")
+
+
+def shares(compare, size_u=len, size_s=len):
+    def tail_shares(z_u, z_s, c):
+        over = [compare(z[:, None], c).double().sum(0) for z in (z_u, z_s)]
+        return torch.stack([over[0] / size_u(z_u), over[1] / size_s(z_s)])
+
+    return tail_shares
+
+
+right_05_1 = shares(torch.ge)
+
+
+def loop_05_1(z_u, z_s, c):
+    rows = []
+    for z in (z_u.tolist(), z_s.tolist()):
+        rows.append([sum(value >= threshold for value in z) / len(z) for threshold in c.tolist()])
+    return rows[0], rows[1]
+
+
+def loop_05_1_tensors(z_u, z_s, c):
+    return [torch.stack([(z >= x).float().mean() for x in c]) for z in (z_u, z_s)]
+
+
+def right_05_2(q_u, q_p):
+    kept = q_p > 0
+    return (q_u[kept] / q_p[kept]).min()
+
+
+def loop_05_2(q_u, q_p):
+    best = math.inf
+    for u, p in zip(q_u.tolist(), q_p.tolist(), strict=True):
+        if p:
+            best = min(best, u / p)
+    return best
+
+
+def where_05_2(q_u, q_p):
+    return torch.where(q_p == 0, torch.inf, q_u / q_p).min().item()
+
+
+def bbe(n_root=lambda n, d: math.sqrt(math.log(4 / d) / (2 * n)), sign=1, factor=lambda g: 1 + g, divide=True):
+    def best_bin_estimate(q_u, q_p, n_u, n_p, delta, gamma):
+        margin = factor(gamma) * (n_root(n_u, delta) + n_root(n_p, delta))
+        bound = q_u / q_p + sign * (margin / q_p if divide else margin)
+        i = bound.argmin()
+        return q_u[i] / q_p[i]
+
+    return best_bin_estimate
+
+
+def loop_05_3(q_u, q_p, n_u, n_p, delta, gamma):
+    found = []
+    for u, p in zip(q_u.tolist(), q_p.tolist(), strict=True):
+        error = math.sqrt(0.5 / n_u * math.log(4 / delta)) + math.sqrt(0.5 / n_p * math.log(4 / delta))
+        found.append(((u + (1 + gamma) * error) / p, u / p))
+    return min(found)[1]
+
+
+def value_of_bound(q_u, q_p, n_u, n_p, delta, gamma):
+    log = math.log(4 / delta)
+    return ((q_u + (1 + gamma) * (math.sqrt(log / 2 / n_u) + math.sqrt(log / 2 / n_p))) / q_p).min()
+
+
+def only(group):
+    def best_bin_estimate(q_u, q_p, n_u, n_p, delta, gamma):
+        n = n_u if group == "u" else n_p
+        bound = q_u / q_p + (1 + gamma) / q_p * math.sqrt(math.log(4 / delta) / (2 * n))
+        return (q_u / q_p)[bound.argmin()]
+
+    return best_bin_estimate
+
+
+def one_root(q_u, q_p, n_u, n_p, delta, gamma):
+    margin = (1 + gamma) / q_p * math.sqrt(math.log(4 / delta) * (0.5 / n_u + 0.5 / n_p))
+    return (q_u / q_p)[(q_u / q_p + margin).argmin()]
+
+
+def over_q_u(q_u, q_p, n_u, n_p, delta, gamma):
+    log = math.log(4 / delta)
+    bound = q_u / q_p + (1 + gamma) / q_u * (math.sqrt(log / 2 / n_u) + math.sqrt(log / 2 / n_p))
+    return (q_u / q_p)[bound.argmin()]
+
+
+def right_05_4(l_n, l_s, true_share, beta):
+    return (1 - true_share) * l_n.mean() + (true_share - beta) * l_s.mean()
+
+
+def in_two_steps_05_4(l_n, l_s, true_share, beta):
+    in_u = true_share * l_s.sum() / len(l_s) + (1 - true_share) * l_n.sum() / len(l_n)
+    return float(in_u - beta * l_s.mean())
+
+
+def right_05_5(true_share, beta):
+    return ((true_share - beta) / (1 - beta)).clamp(min=0)
+
+
+def through_the_normal_share_05_5(true_share, beta):
+    return 1 - ((1 - true_share) / (1 - beta)).clamp(max=1)
+
+
+def loop_05_5(true_share, beta):
+    return [max(0.0, (true_share - b) / (1 - b)) for b in beta.tolist()]
+
+
+RIGHT = [
+    (check_05_1, right_05_1),
+    (check_05_1, loop_05_1),
+    (check_05_1, loop_05_1_tensors),
+    (check_05_2, right_05_2),
+    (check_05_2, loop_05_2),
+    (check_05_2, where_05_2),
+    (check_05_3, bbe()),
+    (check_05_3, loop_05_3),
+    (check_05_4, right_05_4),
+    (check_05_4, in_two_steps_05_4),
+    (check_05_5, right_05_5),
+    (check_05_5, through_the_normal_share_05_5),
+    (check_05_5, loop_05_5),
+]
+
+WRONG = [
+    wrong(check_05_1, shares(torch.gt), "equals the threshold counts as well"),
+    wrong(check_05_1, shares(torch.lt), "below"),
+    wrong(check_05_1, shares(torch.le), "up to the threshold"),
+    wrong(check_05_1, shares(torch.ge, lambda z: 1, lambda z: 1), "these are counts"),
+    wrong(check_05_1, lambda z_u, z_s, c: right_05_1(z_u, z_s, c).flip(0), "exchanged"),
+    wrong(check_05_1, lambda z_u, z_s, c: right_05_1(z_u, z_s, c).T, "into rows"),
+    wrong(
+        check_05_1,
+        lambda z_u, z_s, c: torch.stack([(z[:, None] >= c).sum(0) / len(z_u) for z in (z_u, z_s)]),
+        "divided by the size of U",
+    ),
+    wrong(check_05_2, lambda q_u, q_p: (q_u / q_p).min(), "0 / 0 got in"),
+    wrong(check_05_2, lambda q_u, q_p: (q_u / q_p).nan_to_num(0).min(), "counted as 0"),
+    wrong(check_05_2, lambda q_u, q_p: (q_u / q_p)[q_p > 0].max(), "largest ratio"),
+    wrong(check_05_2, lambda q_u, q_p: (q_p / q_u)[q_p > 0].min(), "upside down"),
+    wrong(check_05_2, lambda q_u, q_p: q_u[q_p > 0].min() / q_p[q_p > 0].min(), "divide first"),
+    wrong(check_05_2, lambda q_u, q_p: (q_u / q_p)[q_p > 0].mean(), "mean of the ratios"),
+    wrong(check_05_3, value_of_bound, "smallest ratio plus margin"),
+    wrong(check_05_3, bbe(divide=False), "naive minimum"),
+    wrong(check_05_3, bbe(factor=lambda g: 1), "factor .1 . gamma. is missing"),
+    wrong(check_05_3, bbe(factor=lambda g: g), "multiplied by gamma"),
+    wrong(check_05_3, bbe(sign=-1), "subtracted, changes nothing"),
+    wrong(check_05_3, bbe(lambda n, d: math.log(4 / d) / (2 * n)), "root is missing"),
+    wrong(check_05_3, bbe(lambda n, d: math.sqrt(math.log(4 / d) / n)), "2 below n is missing"),
+    wrong(check_05_3, bbe(lambda n, d: math.sqrt(math.log(1 / d) / (2 * n))), "4 is missing"),
+    wrong(check_05_3, only("u"), "U's part only"),
+    wrong(check_05_3, only("p"), "S's part only"),
+    wrong(check_05_3, one_root, "under one root"),
+    wrong(check_05_3, over_q_u, "divided by q_u"),
+    wrong(check_05_4, lambda n, s, true, beta: (1 - true) * n.mean(), "beta is right"),
+    wrong(check_05_4, lambda n, s, true, beta: (1 - beta) * n.mean(), "decided by the true share"),
+    wrong(check_05_4, lambda n, s, true, beta: (1 - true) * n.mean() + (beta - true) * s.mean(), "sign of the rest"),
+    wrong(
+        check_05_4, lambda n, s, true, beta: (1 - beta) * n.mean() + (beta - true) * s.mean(), "exchanged: U is made"
+    ),
+    wrong(check_05_4, lambda n, s, true, beta: (1 - true) * n.mean() + true * s.mean(), "still to be taken away"),
+    wrong(check_05_4, lambda n, s, true, beta: (1 - true) * n.sum() + (true - beta) * s.sum(), "these are sums"),
+    wrong(check_05_5, lambda true, beta: (true - beta) / (1 - beta), "negative shares"),
+    wrong(check_05_5, lambda true, beta: (true - beta).clamp(min=0), "sums to one"),
+    wrong(check_05_5, lambda true, beta: true - beta, "both at once"),
+    wrong(check_05_5, lambda true, beta: ((true - beta) / (1 - true)).clamp(min=0), "1 - beta, not 1 - true"),
+    wrong(check_05_5, lambda true, beta: true * (1 - beta), "does not scale"),
+    wrong(check_05_5, lambda true, beta: ((true - beta) / (1 - beta)).abs(), "do not turn it round"),
+]
+
+
+@pytest.mark.parametrize(("check", "answer"), RIGHT)
+def test_right_answers_pass(check, answer):
+    for _ in range(5):
+        check.examine(answer)
+
+
+@pytest.mark.parametrize(("check", "answer", "message"), WRONG)
+def test_wrong_answers_are_named(check, answer, message):
+    for _ in range(5):
+        with pytest.raises(WrongAnswer, match=message):
+            check.examine(answer)

@@ -1,0 +1,63 @@
+"""The harness of the exercise checks."""
+
+import pytest
+import torch
+
+from pudm_lite.course.checks import all_checks
+from pudm_lite.course.checks.harness import CHECKS, WrongAnswer, check, expect
+
+
+@pytest.fixture
+def doubling():
+    @check("99.1", "double", points=3)
+    def examine(double):
+        x = torch.rand(5)
+        expect(double(x), 2 * x, {"that is the square": x**2, "that is the half": x / 2})
+
+    yield examine
+    del CHECKS["99.1"]
+
+
+def test_a_right_answer_prints_one_line(doubling, capsys):
+    doubling(lambda x: x + x)
+    assert capsys.readouterr().out == "✓ exercise 99.1: `double` is right\n"
+
+
+@pytest.mark.parametrize("number", all_checks())
+def test_a_stub_is_not_an_error(number, capsys):
+    def stub(*arguments, **named):
+        raise NotImplementedError("your turn")
+
+    check = all_checks()[number]
+    check(stub)
+    assert "not written yet" in capsys.readouterr().out
+    with pytest.raises(NotImplementedError):
+        check.examine(stub)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda x: x**2, "that is the square"),
+        (lambda x: x / 2, "that is the half"),
+        (lambda x: None, "returned None"),
+        (lambda x: "two", "returned a str"),
+        (lambda x: (2 * x).sum(), r"the shape is \(\); it should be \(5,\)"),
+        (lambda x: 2 * x + float("nan"), "inf or nan"),
+        (lambda x: 2 * x + 1, "the largest difference"),
+        (lambda x: x.nothing, "stopped with AttributeError"),
+    ],
+)
+def test_a_wrong_answer_gets_a_sentence_that_helps(doubling, answer, message):
+    with pytest.raises(WrongAnswer, match=message):
+        doubling(answer)
+
+
+def test_a_mistake_that_equals_the_right_answer_is_no_hint():
+    expect(1.0, 1.0, {"never": 1.0})
+    with pytest.raises(WrongAnswer, match="it should be 1"):
+        expect(2.0, 1.0, {"never": 1.0})
+
+
+def test_jupyter_shows_the_sentence_alone():
+    assert WrongAnswer("look at the sign")._render_traceback_() == ["✗ look at the sign"]

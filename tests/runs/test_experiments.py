@@ -1,0 +1,134 @@
+"""What an experiment is: its name, its recipe, its row."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from test_materials import own
+
+from pudm_lite.errors import UserError
+from pudm_lite.measures.judge import Verdict
+from pudm_lite.networks import RECIPES, make_network, make_process, save_pipeline
+from pudm_lite.runs import experiments
+from pudm_lite.runs.experiments import Experiment, experiment, measures, parse_settings, recipe_of, run, start_network
+from pudm_lite.runs.materials import own_material
+from pudm_lite.splits import TABLE_1
+from pudm_lite.training import TrainConfig
+
+TINY = {"steps": 2, "batch_size": 8}
+
+
+def test_a_name_holds_what_shapes_the_training_and_nothing_else():
+    exp = experiment("mnist-even", "nnpu")
+    assert exp.name == "mnist-even_nnpu_seed0_3cf38fe8"  # rows and checkpoints are found by it: it must not change
+    assert replace(exp, n_samples=7, sampler="ddim", features="inception").name == exp.name
+    others = [
+        experiment("mnist-odd", "nnpu"),
+        experiment("mnist-even", "pn"),
+        experiment("mnist-even", "nnpu", seed=1),
+        experiment("mnist-even", "nnpu", beta=0.2),
+        replace(exp, pretrained="digits"),
+        replace(exp, network="paper"),
+    ]
+    assert len({e.name for e in [exp, *others]}) == 7
+
+
+def test_a_setting_at_its_default_renames_no_run(monkeypatch):
+    before = experiment("mnist-even", "nnpu").name
+    plain = TrainConfig(seed=5)  # whatever the default is: what equals it does not count
+    assert replace(Experiment(), train=plain).name != replace(Experiment(), train=TrainConfig()).name
+    assert experiment("mnist-even", "nnpu", mixed_precision="no").name == before
+
+
+@pytest.mark.parametrize("configuration", TABLE_1)
+def test_each_configuration_of_table_1_has_the_papers_setting(configuration):
+    exp = experiment(configuration, "nnpu", "paper")
+    c = TABLE_1[configuration]
+    assert exp.train.ell_scale == 3 * c.image_size**2  # Eq. 8 is a sum over pixels
+    assert (exp.sampler, exp.sampler_steps, exp.train.beta) == ("ddpm", 1000, 0.1)
+    assert exp.train.batch_size == {"mnist": 128, "cifar10": 128, "stl10": 32, "celeba": 16}[c.dataset]
+    assert exp.features == ("judge" if c.dataset == "mnist" else "inception")
+
+
+def test_refusals():
+    with pytest.raises(UserError, match="--pretrained names a model"):
+        experiment("mnist-even", "pretrained")
+    with pytest.raises(UserError, match="unknown features"):
+        Experiment(features="pixels")
+    with pytest.raises(UserError, match="unknown configuration"):
+        experiment("mnist-prime")
+
+
+def test_settings_are_read_with_their_types():
+    assert parse_settings(["ell_scale=100", "stream=two", "pieces=4"]) == {
+        "ell_scale": 100.0,
+        "stream": "two",
+        "pieces": 4,
+    }
+
+
+def test_a_pretrained_network_of_another_size_is_refused(tmp_path):
+    save_pipeline(make_network("lite", 3, 32), make_process(RECIPES["lite"]), tmp_path)
+    with pytest.raises(UserError, match="32 x 32 with 3 channels, and mnist-even is learned at 28 x 28 with 1 channel"):
+        start_network(experiment("mnist-even", "nnpu", pretrained=str(tmp_path), **TINY))
+
+
+def test_a_pretrained_network_is_where_fine_tuning_starts(tmp_path):
+    torch.manual_seed(1)
+    network = make_network("lite")
+    save_pipeline(network, make_process(RECIPES["lite"]), tmp_path)
+    started, process = start_network(experiment("mnist-even", "nnpu", pretrained=str(tmp_path), **TINY))
+    for ours, theirs in zip(started.parameters(), network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(process.alpha_bar, make_process(RECIPES["lite"]).alpha_bar, atol=0, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_is_sampled_as_it_is(tmp_path):
+    torch.manual_seed(1)
+    save_pipeline(make_network("lite"), make_process(RECIPES["lite"]), tmp_path / "before")
+    exp = experiment("mnist-even", "pretrained", pretrained=str(tmp_path / "before"))
+    row = run(replace(exp, n_samples=4, sampler_steps=2), tmp_path / "run")
+    assert (row["method"], row["steps"], row["pretrained"]) == ("pretrained", 0, str(tmp_path / "before"))
+    before, after = (experiments.open_network(str(tmp_path / p))[0] for p in ("before", "run/pipeline"))
+    for old, new in zip(before.parameters(), after.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+@pytest.mark.slow
+def test_own_images_without_a_judge_are_trained_on_and_not_measured(tmp_path):
+    own(tmp_path / "own.npz")
+    exp = experiment("own", "nnpu", images=str(tmp_path / "own.npz"), **TINY)
+    assert (recipe_of(exp).image_size, recipe_of(exp).channels, exp.train.ell_scale) == (16, 1, 256)
+    row = run(replace(exp, n_samples=4, sampler_steps=2), tmp_path / "run")
+    assert exp.train.as_row().items() - {("labelled", 0)} <= row.items()  # every setting; labelled as it came out
+    assert row["grad_clip"] is None
+    json.dumps(row, allow_nan=False)
+    assert row["realised_share"] is None
+    assert row["n_samples"] == 4
+    assert "non_sensitive_rate" not in row
+    assert (tmp_path / "run" / "samples.npz").exists()
+    with pytest.raises(UserError, match="true labels"):
+        experiment("own", "pn", images=str(tmp_path / "own.npz"), **TINY)
+
+
+def test_measures_name_who_is_sensitive(tmp_path):
+    own(tmp_path / "own.npz", test=6)
+
+    class Always:
+        name, accuracy = "made-up", 1.0
+
+        def look(self, images):
+            return Verdict(torch.arange(len(images)) % 2, torch.ones(len(images)), images.flatten(1).float())
+
+        def errors(self, normal):
+            return 1.0, 1.0
+
+        def is_normal(self, verdict, normal):
+            return verdict.classes == 0
+
+    data = replace(own_material(tmp_path / "own.npz"), judge=Always())
+    row, sensitive = measures(data.test[:4], Experiment(), data)
+    assert sensitive.tolist() == [False, True, False, True]
+    assert row["non_sensitive_rate"] == 0.5

@@ -1,0 +1,60 @@
+"""The images of an experiment: what the split points into, read whole or by need; images of one's own."""
+
+import pytest
+import torch
+
+from pudm_lite.datasets import source
+from pudm_lite.errors import UserError
+from pudm_lite.files import write_arrays
+from pudm_lite.networks import RECIPES, recipe_for
+from pudm_lite.runs import materials
+from pudm_lite.runs.materials import material, own_configuration, own_material
+from pudm_lite.splits import CONFIGURATIONS
+
+
+def test_a_large_data_set_is_read_by_need_and_gives_the_same_images(monkeypatch):
+    recipe = recipe_for("lite", CONFIGURATIONS["standin-32"])
+    whole = material("standin-32", recipe, seed=3)
+    monkeypatch.setattr(materials, "HELD_WHOLE", 1000)
+    some = material("standin-32", recipe, seed=3)
+    assert len(some.train) == len(some.split.u) + len(some.split.s) < len(whole.train)
+    for group in ("u", "s"):
+        ours, theirs = (m.train[getattr(m.split, group)[:50]] for m in (some, whole))
+        assert torch.equal(ours, theirs)
+    assert torch.equal(some.split.u_sensitive, whole.split.u_sensitive)
+    assert torch.equal(some.test, whole.test)
+
+
+def test_mnist_is_its_own_pixels():
+    data = material("mnist-even", RECIPES["lite"], seed=0)
+    train = source("mnist", train=True)
+    assert torch.equal(data.train[data.split.s[:9]], train.read(data.split.s[:9], 28, 1))
+    assert (train.labels[data.split.s] % 2 == 1).all()
+    assert len(data.test) == 4926
+
+
+def own(path, u=12, s=4, test=3, channels=1):
+    draws = torch.Generator().manual_seed(0)
+    shapes = {"u": u, "s": s, "test": test}
+    arrays = {k: torch.randint(0, 256, (n, channels, 16, 16), generator=draws).byte() for k, n in shapes.items()}
+    write_arrays(path, **{k: v.numpy() for k, v in arrays.items()})
+    return arrays
+
+
+def test_own_images_are_split_as_they_were_given(tmp_path):
+    path = tmp_path / "own.npz"
+    arrays = own(path, channels=3)
+    c = own_configuration(path)
+    assert (c.dataset, c.image_size, c.channels) == ("folders", 16, 3)
+    assert (c.u_normal + c.u_sensitive, c.s, c.test) == (12, 4, 3)
+    data = own_material(path)
+    assert torch.equal(data.train[data.split.u], arrays["u"])
+    assert torch.equal(data.train[data.split.s], arrays["s"])
+    assert torch.equal(data.test, arrays["test"])
+    assert data.judge is None
+
+
+def test_own_images_that_are_none(tmp_path):
+    (tmp_path / "own.npz").write_text("no archive")
+    with pytest.raises(UserError, match=r"not an \.npz file"):
+        own_configuration(tmp_path / "own.npz")

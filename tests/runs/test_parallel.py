@@ -1,0 +1,186 @@
+"""Runs side by side: each is heard to its end, whatever that is, and none is left behind."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from pudm_lite.errors import UserError
+from pudm_lite.runs import parallel
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.parallel import default_lanes, here, losses, pool, remember, run_all, steps_for
+from pudm_lite.training import Record
+
+
+def ends_as_its_seed_says(exp, folder, report):
+    import torch
+
+    report("step", Record(1, 2, 0.1, 3.0, {}))
+    if exp.train.seed == 1:
+        raise UserError("no data: get some")
+    if exp.train.seed == 2:
+        raise ValueError("it broke")
+    if exp.train.seed == 3:
+        os._exit(7)
+    return str(folder), os.environ.get("CUDA_VISIBLE_DEVICES"), torch.get_num_threads()
+
+
+def sleeps_beside_a_process(exp, folder, report):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"]) as child:
+        try:
+            report("strip", child.pid)
+            time.sleep(300)
+        finally:
+            child.terminate()
+
+
+@pytest.mark.slow
+def test_every_end_is_heard_and_each_run_has_devices_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "gpus", lambda: ["4", "5", "6", "7"])
+    monkeypatch.setattr(parallel, "cores", lambda: 12)
+    experiments = [experiment(seed=seed) for seed in range(4)]
+    names = [exp.name for exp in experiments]
+    heard = {name: [] for name in names}
+    pool(
+        ends_as_its_seed_says,
+        experiments,
+        tmp_path,
+        lambda name, what, value: heard[name].append((what, value)),
+        lanes=2,
+        processes=2,
+    )
+    for name, mail in heard.items():
+        assert [what for what, _ in mail][:2] == ["start", "step"], name
+        assert mail[1][1].value == 3.0
+        assert len(mail) == 3
+    folder, devices, threads = heard[names[0]][2][1]
+    assert (folder, devices, threads) == (str(tmp_path / "runs" / names[0]), "4,5", 3)  # 12 cores, 2 lanes of 2
+    assert heard[names[1]][2] == ("error", "no data: get some")
+    what, trace = heard[names[2]][2]
+    assert what == "crash"
+    assert trace.startswith("Traceback")
+    assert trace.endswith("ValueError: it broke\n")
+    what, said = heard[names[3]][2]
+    assert what == "error"
+    assert "ended with code 7 (out of memory?)" in said
+
+
+@pytest.mark.slow
+def test_what_the_listener_raises_ends_every_process(tmp_path):
+    def hear(name, what, value):
+        if what == "strip":
+            seen.extend([psutil.Process(value), *psutil.Process().children()])
+            raise UserError("the disk is full")
+
+    seen = []
+    with pytest.raises(UserError, match="the disk is full"):
+        pool(sleeps_beside_a_process, [experiment()], tmp_path, hear)
+    assert len(seen) >= 2
+    assert not [process for process in seen if "resource_tracker" not in _command(process) and process.is_running()]
+
+
+def _command(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def test_lanes_go_by_gpus_or_else_by_cores(monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 6)
+    monkeypatch.setattr(parallel, "gpus", lambda: [])
+    assert [default_lanes(9), default_lanes(4), default_lanes(9, 2), default_lanes(9, 8)] == [6, 4, 3, 1]
+    monkeypatch.setattr(parallel, "gpus", lambda: ["0", "1", "2", "3"])
+    assert [default_lanes(9), default_lanes(9, 2), default_lanes(9, 8)] == [4, 2, 1]
+
+
+def test_gpus_are_those_that_are_visible(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a")
+    assert parallel.gpus() == ["3", "GPU-a"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert parallel.gpus() == ["0", "1"]
+
+
+def test_what_is_found_once_is_remembered_with_the_rest(tmp_path):
+    assert remember(tmp_path, ["beta", 0], lambda: 0.1) == 0.1
+    assert remember(tmp_path, ["beta", 1], lambda: 0.2) == 0.2
+    assert remember(tmp_path, ["beta", 0], lambda: pytest.fail("asked again")) == 0.1
+
+
+def test_minutes_become_steps_by_the_slowest_of_the_rounds(tmp_path, monkeypatch):
+    def timed(job, experiments, root, hear):
+        for i, exp in enumerate(experiments):
+            hear(exp.name, "done", 0.5 + 0.5 * i)
+
+    monkeypatch.setattr(parallel, "pool", timed)
+    monkeypatch.setattr(parallel, "default_lanes", lambda jobs: 2)
+    experiments = [experiment(seed=seed) for seed in range(3)]
+    assert steps_for(2, experiments, tmp_path) == 120 / 2 / 1.5  # two rounds
+    monkeypatch.setattr(parallel, "pool", lambda *_: pytest.fail("timed again"))
+    assert steps_for(2, experiments, tmp_path) == 40
+
+
+def test_too_few_minutes_say_how_many_are_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear: hear(exps[0].name, "done", 6.0))
+    with pytest.raises(UserError, match=r"0.5 minutes are too few to train on this machine: give at least 1.0"):
+        steps_for(0.5, [experiment()], tmp_path)
+
+
+def test_the_first_failure_is_raised(tmp_path, monkeypatch):
+    for end, error in ((("error", "no data: get some"), UserError), (("crash", "Traceback"), RuntimeError)):
+        monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear, end=end: hear(exps[0].name, *end))
+        with pytest.raises(error, match=end[1]):
+            run_all([experiment()], tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_of_several_processes_runs_in_this_one_and_only_the_first_keeps_a_row(tmp_path, monkeypatch, capsys, rank):
+    def run(exp, folder, report):
+        report("step", Record(1, 2, 0.1, 3.0, {}))
+        return {"run": exp.name} if rank == "0" else {}
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(parallel, "run", run)
+    exp = experiment()
+    rows = run_all([exp], tmp_path)
+    folder = tmp_path / "runs" / exp.name
+    assert rows == ([{"run": exp.name}] if rank == "0" else [])
+    assert folder.exists() == (rank == "0")
+    if rank == "0":
+        assert json.loads((folder / "row.json").read_text()) == rows[0]
+        assert json.loads((folder / "progress.json").read_text())[0] == "step"
+    assert ("step" in capsys.readouterr().err) == (rank == "0")  # the bar
+
+
+def test_a_failure_in_this_process_is_raised_as_it_is(tmp_path, monkeypatch):
+    def run(exp, folder, report):
+        raise UserError("no data: get some")
+
+    monkeypatch.setattr(parallel, "run", run)
+    with pytest.raises(UserError, match="no data"):
+        here([experiment()], tmp_path, lambda *_: None)
+
+
+def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
+    exp = experiment()
+    row = {name: getattr(exp, name) for name in ("n_samples", "sampler", "sampler_steps", "sample_seed")}
+    folder = tmp_path / "runs" / exp.name
+    folder.mkdir(parents=True)
+    (folder / "row.json").write_text(json.dumps(row))
+    monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear: exps and pytest.fail("ran again"))
+    assert run_all([exp], tmp_path, quiet=True) == [row]
+    assert parallel.finished(tmp_path, replace(exp, n_samples=3)) is None
+    assert parallel.finished(tmp_path, replace(exp, sampler="ddim")) is None
+
+
+def test_losses_are_told_once_s_was_looked_at():
+    assert losses({"L_U_minus": 2.0}) == ""
+    assert losses({"L_U_minus": 2.04, "L_S_minus": 30.0}) == "loss U 2.0, S 30.0"
+    assert losses({"L_N_minus": 1.0, "L_S_minus": 30.0}) == "loss U 1.0, S 30.0"
