@@ -22,8 +22,36 @@ COMMANDS = (
 )
 
 
+class Help(argparse.HelpFormatter):
+    """Names the default of an option where there is one and its explanation does not; keeps the lines of an epilog."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default in (None, False, "", argparse.SUPPRESS) or action.default == []
+        if silent or not action.option_strings or "(default" in (action.help or ""):
+            return action.help
+        return f"{action.help} (default: {_shown(action.default)})".replace("%", "%%")
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(super(Help, self)._fill_text(line, width, indent) for line in text.splitlines())
+
+
+class Parser(argparse.ArgumentParser):
+    """Lists what --set takes below the options of a command that has it: only then, as that loads PyTorch."""
+
+    def format_help(self) -> str:
+        if any(action.dest == "set" for action in self._actions):
+            from .runs.experiments import settings_help
+
+            self.epilog = settings_help()
+        return super().format_help()
+
+
+def _shown(default: object) -> str:
+    return " ".join(map(str, default)) if isinstance(default, list) else str(default)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pudm",
         description="Positive-unlabeled diffusion models (Takahashi et al., ICLR 2025), small: train, draw, measure.",
     )
@@ -34,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=module.HELP,
             description=module.HELP,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=Help,
         )
         module.add(of_one)
         of_one.set_defaults(run=module.run)

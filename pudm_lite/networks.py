@@ -36,7 +36,7 @@ class Recipe:
     prediction: str
     sampler: str
     sampler_steps: int
-    train: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 RECIPES = {

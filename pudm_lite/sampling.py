@@ -9,10 +9,12 @@ DPMSolverMultistepScheduler.
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .datasets import to_pixels
 from .diffusion import Process, eps_from_output
 from .draws import generator
+from .networks import image_shape
 
 Eps = Callable[[Tensor, Tensor], Tensor]
 """eps(x_t (B, C, H, W), t (B,) int64) -> (B, C, H, W)."""
@@ -102,6 +104,11 @@ def dpmpp(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
 
 
+def images_at_once(shape: tuple[int, int, int]) -> int:
+    """How many images (C, H, W) are drawn in a batch: 250, or as many as have 2^20 pixels, for a GPU's memory."""
+    return min(250, max(1, 2**20 // (shape[1] * shape[2])))
+
+
 @torch.no_grad()
 def sample(
     network: Callable[[Tensor, Tensor], Tensor],
@@ -111,18 +118,20 @@ def sample(
     sampler: str = "ddim",
     steps: int = 50,
     seed: int = 0,
-    batch_size: int = 250,
+    batch_size: int = 0,
     first: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[Tensor]:
     """Draw images first .. first + n - 1 of a seed, a batch at a time.
 
     network: maps x_t (B, C, H, W), t (B,) to what `process` says it predicts. shape: (C, H, W).
+    batch_size: 0 for `images_at_once`.
     Yields (b, C, H, W) float32 on the CPU, in [-1, 1]. The same picture whatever the batch size (up to float rounding).
     Raises ValueError for an unknown sampler (the message lists the known) and for steps outside 1..T.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
+    batch_size = batch_size or images_at_once(shape)
     alpha_bar = process.alpha_bar.to(device)
     on_device = Process(alpha_bar, process.prediction)
     grid = timestep_grid(process.steps, steps)
@@ -136,3 +145,28 @@ def sample(
         for x in SAMPLERS[sampler](eps, x, alpha_bar, grid.to(device), generators):  # noqa: B007, B020
             pass
         yield x.float().cpu().contiguous()
+
+
+def draw(
+    network: nn.Module,
+    process: Process,
+    n: int,
+    sampler: str = "ddpm",
+    steps: int = 25,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Images 0 .. n - 1 of a seed from a Diffusers U-Net, on the device of its parameters, as pixels.
+
+    progress: called with (images drawn, n) after every batch.
+    Returns (n, C, H, W) uint8 on the CPU. Raises ValueError as `sample` does.
+    """
+    device = next(network.parameters()).device
+    parts: list[Tensor] = []
+    for part in sample(
+        lambda x, t: network(x, t).sample, process, image_shape(network), n, sampler, steps, seed, device=device
+    ):
+        parts.append(to_pixels(part))
+        if progress:
+            progress(sum(map(len, parts)), n)
+    return torch.cat(parts)

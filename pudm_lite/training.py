@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +26,39 @@ from .splits import Split
 PRECISIONS = ("no", "bf16", "fp16")  # Accelerate's names
 
 
+def setting(default: Any, what: str, compared: bool = True) -> Any:
+    """A field of `TrainConfig`. From these alone follow what a row records, a run's name and digits, and the help.
+
+    what: a few words for the help. compared: whether runs that differ in it may not be averaged or compared.
+    """
+    return field(default=default, metadata={"what": what, "compared": compared})
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a run besides its network, process and data."""
 
-    method: str = "nnpu"  # one of risks.METHODS
-    beta: float = 0.1  # assumed sensitive share of U
-    seed: int = 0  # of the draws
-    steps: int = 1000
-    batch_size: int = 64  # of U and S together
-    stream: str = "pooled"  # or `two`
-    s_per_batch: int = 6  # images of S in a batch of two streams
-    labelled: int = 0  # how many images of S are used; 0: all
-    ell_scale: float = 784.0  # times the mean squared error; C*H*W gives Eq. 8
-    timesteps: str = "stratified"  # or `uniform`
-    optimiser: str = "muon"  # or `adamw`
-    learning_rate: float = 3e-3  # AdamW's
-    kernel_learning_rate: float = 0.02  # Muon's
-    warmup_steps: int = 100
-    ema_power: float = 16.0  # the EMA looks back over about steps / ema_power; see `Trainer`
-    grad_clip: float = math.inf  # norm of the whole gradient
-    pieces: int = 1  # a batch is accumulated in this many pieces
-    mixed_precision: str = "no"  # or `bf16`, or on a GPU `fp16`
-    gradient_checkpointing: int = 0  # 1: the backward pass computes activations again instead of keeping them
+    method: str = setting("nnpu", "one of risks.METHODS", compared=False)
+    beta: float = setting(0.1, "assumed sensitive share of U", compared=False)
+    seed: int = setting(0, "of split, initialisation and draws", compared=False)
+    steps: int = setting(1000, "training steps")
+    batch_size: int = setting(64, "images of U and S together")
+    stream: str = setting("pooled", "draw batches from U and S together, or `two`: from each its share")
+    s_per_batch: int = setting(6, "images of S in a batch of two streams")
+    labelled: int = setting(0, "how many images of S are used; 0: all", compared=False)
+    ell_scale: float = setting(784.0, "times the mean squared error; C*H*W gives Eq. 8")
+    timesteps: str = setting("stratified", "how t is drawn, or `uniform`")
+    optimiser: str = setting("muon", "or `adamw`")
+    learning_rate: float = setting(3e-3, "AdamW's")
+    kernel_learning_rate: float = setting(0.02, "Muon's")
+    warmup_steps: int = setting(100, "over which learning rates rise from 0")
+    ema_power: float = setting(16.0, "the average looks back over about steps / ema_power")
+    grad_clip: float = setting(math.inf, "largest norm of the whole gradient")
+    pieces: int = setting(1, "a batch is accumulated in so many pieces", compared=False)
+    mixed_precision: str = setting("no", "or `bf16`, or on a GPU `fp16`")
+    gradient_checkpointing: int = setting(
+        0, "1: the backward pass computes activations again instead of keeping them", compared=False
+    )
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -82,6 +92,9 @@ class TrainConfig:
         return {name: None if value == math.inf else value for name, value in asdict(self).items()}
 
 
+COMPARED = tuple(f.name for f in fields(TrainConfig) if f.metadata["compared"])
+"""The settings in which runs must agree before they are averaged or compared."""
+
 WATCH_S_EVERY = 10
 """Every so many steps the unsupervised method, which never learns from S, records the error of S all the same."""
 
@@ -104,17 +117,6 @@ def learning_rate_factor(step: int, steps: int, warmup_steps: int) -> float:
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has held, in MiB (resident; on CUDA: allocated on the device)."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    import resource
-    import sys
-
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / 2**20 if sys.platform == "darwin" else used / 2**10
 
 
 def place_for(images: int, device: torch.device) -> torch.device:

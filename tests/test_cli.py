@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pudm_lite.commands.options import METHOD_NAMES
 from pudm_lite.networks import RECIPES
 from pudm_lite.risks import METHODS
 from pudm_lite.runs.experiments import parse_settings
+from pudm_lite.training import TrainConfig
 
 MUST_HOLD = """experiment, method, beta, realised_share, ell_scale, network, mode, seed, steps, n_samples, sampler,
 sampler_steps, non_sensitive_rate, rate_low, rate_high, rate_corrected, frechet_distance, frechet_floor,
@@ -46,6 +48,20 @@ print(sorted({"torch", "numpy", "diffusers"} & set(sys.modules)))"""
     text = capsys.readouterr().out
     for option in ["normal", "method", "beta", "seed", "network", "minutes", "steps", "n-samples", "out"]:
         assert f"--{option}" in text
+
+
+def test_help_names_each_default_once_and_every_setting(capsys):
+    for command in cli.COMMANDS:
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert "(default: None)" not in text
+        assert "(default: )" not in text
+        assert "(default: [])" not in text
+        assert not re.search(r"\(default[^()]*\) \(default", text)
+        if "--set NAME=VALUE" in text:
+            for setting in fields(TrainConfig):
+                assert f"{setting.name} ({setting.default}): {setting.metadata['what']}" in text
 
 
 def test_names_in_the_help_are_the_names_there_are():

@@ -21,12 +21,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from pudm_lite.networks import RECIPES
 from pudm_lite.results import style
 from pudm_lite.results.report import TITLES, draw_panel
 from pudm_lite.risks import nnpu
-from pudm_lite.runs.experiments import draw, experiment, material, measure, mode
+from pudm_lite.runs.experiments import experiment, material
+from pudm_lite.runs.machine import mode
+from pudm_lite.runs.measuring import measure
 from pudm_lite.runs.shipped import trained
+from pudm_lite.sampling import draw
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full
@@ -34,7 +36,7 @@ chosen = {"fast": "tiny, to see that everything runs", "lab": "minutes on a CPU"
 print(f"mode: {MODE} ({chosen[MODE]})")
 
 # %%
-data = material("mnist-even", RECIPES["lite"], seed=0)
+data = material(experiment("mnist-even"))
 print(f"U: {len(data.split.u):,} images, {data.split.realised_share:.1%} of them sensitive")
 print(f"S: {len(data.split.s):,} images, all sensitive")
 print(f"test: {len(data.test):,} images, all normal")
@@ -92,7 +94,7 @@ length, n = ({"steps": 12}, 64) if MODE == "fast" else ({}, 500)
 methods = ("unsupervised", "nnpu")
 experiments = {m: replace(experiment("mnist-even", m, **length), n_samples=n) for m in methods}
 networks = {m: trained(exp, Path("outputs/start_here")) for m, exp in experiments.items()}
-samples = {m: draw(networks[m].network, experiments[m], n) for m in networks}
+samples = {m: draw(networks[m].network, networks[m].process, n, **experiments[m].sampling) for m in networks}
 for m, found in networks.items():
     print(f"{m}: {found.row['steps']:,} steps of {found.row['batch_size']} images")
 

@@ -37,7 +37,8 @@ from pudm_lite.draws import generator
 from pudm_lite.measures.metrics import frechet_distance, frechet_floor
 from pudm_lite.networks import RECIPES
 from pudm_lite.results import style
-from pudm_lite.runs.experiments import experiment, make_trainer, material, mode
+from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.machine import mode
 from pudm_lite.sampling import SAMPLERS, ddim, ddpm, dpmpp, image_generators, predicted_x0, sample, timestep_grid
 
 style.use()
@@ -58,7 +59,7 @@ print(f"mode: {MODE}; training for {TRAIN_STEPS} steps, {N_SAMPLES} samples a se
 # Two names in the cell come a little before their explanation. `alpha_bar` is a list of $T$ numbers, one for each step, falling from almost 1 to almost 0: how much of the picture is left. `q_sample` makes the noisy picture $\mathbf x_t$ from it; you will write it yourself in Exercise 01.1.
 
 # %% tags=["expected"]
-data = material("mnist-even", RECIPES["lite"], seed=0)
+data = material(experiment("mnist-even"))
 unlabeled = data.train[data.split.u]  # U: what the model will learn from
 digits = to_model(unlabeled[[0, 2, 3]])  # (3, 1, 28, 28) in [-1, 1]
 

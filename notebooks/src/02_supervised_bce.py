@@ -46,7 +46,7 @@ from pudm_lite.networks import RECIPES, LiteUNet, make_process
 from pudm_lite.results import style
 from pudm_lite.results.report import PAPER_METHOD, PAPER_RATE, draw_panel
 from pudm_lite.risks import bce_normal, bce_sensitive, supervised
-from pudm_lite.runs.experiments import mode
+from pudm_lite.runs.machine import mode
 from pudm_lite.sampling import sample
 from pudm_lite.splits import TABLE_1, Configuration, positive_unlabeled_split
 from pudm_lite.training import TrainConfig, Trainer

@@ -41,7 +41,7 @@ from pudm_lite.draws import generator
 from pudm_lite.files import read_rows
 from pudm_lite.results import style
 from pudm_lite.risks import bce_normal, bce_sensitive
-from pudm_lite.runs.experiments import mode
+from pudm_lite.runs.machine import mode
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full

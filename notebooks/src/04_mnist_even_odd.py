@@ -36,6 +36,7 @@ from scipy.stats import binomtest, ttest_rel
 from torch import Tensor
 
 from pudm_lite.course.checks.c04 import check_04_1, check_04_2, check_04_3, check_04_4, check_04_5
+from pudm_lite.course.labs import smooth
 from pudm_lite.course.widgets.w04 import Samples, widget04_browser
 from pudm_lite.datasets import data_folder, mnist
 from pudm_lite.files import read_rows
@@ -47,12 +48,13 @@ from pudm_lite.measures.metrics import (
     two_rates_p_value,
     welch_t_test,
 )
-from pudm_lite.networks import RECIPES
 from pudm_lite.results import style
 from pudm_lite.results.report import PAPER_METHOD, PAPER_RATE, draw_panel
 from pudm_lite.risks import METHODS
-from pudm_lite.runs.experiments import draw, experiment, make_trainer, material, mode
+from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.machine import mode
 from pudm_lite.runs.shipped import trained
+from pudm_lite.sampling import draw
 from pudm_lite.splits import TABLE_1
 
 style.use()
@@ -99,7 +101,7 @@ print(f"mode {MODE}: {N} samples a network; settings besides the recipe: {SETTIN
 
 # %%
 exp = lab_experiment("nnpu")
-data = material(exp.configuration, RECIPES[exp.network], seed=0)
+data = material(exp)
 split, wanted = data.split, TABLE_1["mnist-even"]
 labels = mnist(train=True).labels
 
@@ -236,22 +238,14 @@ for method, done in runs.items():
         f"network {row['network']}, beta {row['beta']}, seed {row['seed']}"
     )
 
-
 # %%
-def smooth(curve: Tensor, parts: int = 25) -> tuple[Tensor, Tensor]:
-    """A loss curve as a running mean over 1/parts of its points. curve: (k, 2), step and value. Returns two (j,)."""
-    step, value = curve.T
-    width = max(1, len(value) // parts)
-    return step[width - 1 :], value.unfold(0, width, 1).mean(1)
-
-
 DASH = {"unsupervised": ":", "supervised": "--", "nnpu": "-"}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
 for ax, term, title in ((axes[0], "L_U_minus", "U, unlabeled"), (axes[1], "L_S_minus", "S, labelled sensitive")):
     for method, done in runs.items():
         front = method == "unsupervised"  # dots on top: `supervised` runs along the same line
         look = {"color": style.COLOUR[method], "lw": 2.4 if front else 1.6, "zorder": 3 if front else 2}
-        ax.plot(*smooth(done.curves[term]), DASH[method], label=method, **look)
+        ax.plot(*smooth(done.curves[term], 25), DASH[method], label=method, **look)
     ax.set(title=title, xlabel="training step")
     plain_log(ax)
 axes[0].set_ylabel("noise error ℓ (sum over pixels)")
@@ -282,7 +276,7 @@ for method, done in runs.items():
 real = data.judge.look(data.test).features.numpy()  # (4926, 128): for the Fréchet distance of section 6
 images, verdicts, normal = {}, {}, {}
 for method, done in runs.items():
-    images[method] = draw(done.network, lab_experiment(method), N)
+    images[method] = draw(done.network, done.process, N, **lab_experiment(method).sampling)
     verdicts[method] = data.judge.look(images[method])
     normal[method] = data.judge.is_normal(verdicts[method], wanted.normal)
     print(

@@ -33,12 +33,14 @@ from pudm_lite.course.widgets.w05 import threshold_figure, widget05_threshold
 from pudm_lite.datasets import data_folder
 from pudm_lite.draws import generator
 from pudm_lite.files import read_rows
-from pudm_lite.networks import RECIPES
 from pudm_lite.priors import best_bin, estimate_beta, km2, naive_min_ratio, principal_components, share_left, tails
 from pudm_lite.results import style
 from pudm_lite.results.sweep_figure import draw_beta_sweep
 from pudm_lite.risks import nnpu
-from pudm_lite.runs.experiments import draw, experiment, make_trainer, material, measure, mode
+from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.machine import mode
+from pudm_lite.runs.measuring import measure
+from pudm_lite.sampling import draw
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full
@@ -57,7 +59,7 @@ print(f"mode: {MODE} ({what[MODE]})")
 # Keep two numbers apart. The **true share** $\pi$ is what $\mathcal U$ really holds. $\beta$ is what you *assume* when you train. On our digits we can look:
 
 # %%
-data = material("mnist-even", RECIPES["lite"], seed=0)
+data = material(experiment("mnist-even"))
 U, S = data.train[data.split.u], data.train[data.split.s]
 print(f"U: {len(U):,} images, true share {data.split.realised_share:.4f} (that is 1/11)")
 print(f"S: {len(S):,} images, all sensitive")
@@ -535,7 +537,7 @@ def tiny_row(method: str, beta: float) -> dict:
     trainer = make_trainer(exp, data, None)
     for _ in trainer:
         pass
-    verdict = data.judge.look(draw(trainer.ema, exp, 24))
+    verdict = data.judge.look(draw(trainer.ema, trainer.process, 24, **exp.sampling))
     setting = {"method": method, "beta": beta, "seed": 0, "experiment": "mnist-even", "steps": 3}
     share = {"realised_share": data.split.realised_share}
     return setting | share | measure(verdict, replace(data, test=data.test[:150]))
@@ -585,4 +587,4 @@ style.show(
 #
 # **Further**: Garg, Wu, Smola, Balakrishnan, Lipton, *Mixture Proportion Estimation and PU Learning: A Modern Approach* (NeurIPS 2021); Ramaswamy, Scott, Tewari, *Mixture Proportion Estimation via Kernel Embeddings of Distributions* (ICML 2016).
 #
-# **Try it**: swap the roles (`material("mnist-odd", ...)`), and estimate again. Are even digits among odd ones easier or harder to count than odd ones among even?
+# **Try it**: swap the roles (`experiment("mnist-odd")`), and estimate again. Are even digits among odd ones easier or harder to count than odd ones among even?

@@ -43,7 +43,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from pudm_lite.course.checks.c06 import check_06_1, check_06_2, check_06_3, check_06_4
-from pudm_lite.course.labs import Plan, choose, estimated_minutes
+from pudm_lite.course.labs import Plan, choose, estimated_minutes, smooth
 from pudm_lite.datasets import data_folder, mnist, source, to_model
 from pudm_lite.diffusion import ell
 from pudm_lite.files import read_rows
@@ -55,7 +55,7 @@ from pudm_lite.results.report import draw_panel
 from pudm_lite.results.sweep_figure import draw_beta_sweep
 from pudm_lite.results.table_formats import markdown
 from pudm_lite.results.tables import table
-from pudm_lite.runs.experiments import experiment, material_of, run
+from pudm_lite.runs.experiments import experiment, material, run
 from pudm_lite.runs.memory import training_memory
 from pudm_lite.runs.own_images import prepare
 from pudm_lite.splits import TABLE_1, positive_unlabeled_split
@@ -132,7 +132,7 @@ print(
 
 # %%
 exp = LAB.plan.experiment("nnpu")
-data = material_of(exp)
+data = material(exp)
 wanted = data.configuration
 train, test = source(wanted.dataset, train=True), source(wanted.dataset, train=False)
 split = positive_unlabeled_split(train.labels, test.labels, train.classes, wanted, seed=0)
@@ -253,20 +253,12 @@ for method, done in RUNS.items():
         f"beta {row['beta']}, seed {row['seed']}"
     )
 
-
-def smooth(curve: Tensor, parts: int = 12) -> tuple[Tensor, Tensor]:
-    """A loss curve as a running mean over 1/parts of its points. curve: (k, 2), step and value. Returns two (j,)."""
-    step, value = curve[curve[:, 1] > 0].T  # a batch without an image of the group counts 0
-    width = max(1, len(value) // parts)
-    return step[width - 1 :], value.unfold(0, width, 1).mean(1)
-
-
 DASH = {"unsupervised": ":", "supervised": "--", "nnpu": "-"}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.5), sharey=True)
 for ax, term, title in ((axes[0], "L_U_minus", "U, unlabeled"), (axes[1], "L_S_minus", "S, labelled sensitive")):
     for method, done in RUNS.items():
         if term in done.log:
-            ax.plot(*smooth(done.log[term]), DASH[method], color=style.COLOUR[method], label=method)
+            ax.plot(*smooth(done.log[term], 12), DASH[method], color=style.COLOUR[method], label=method)
     ax.set_title(LAB.title(title), fontsize=10)
     ax.set(xlabel="training step", yscale="log")
     ax.set_yticks([20, 50, 100, 200, 500], ["20", "50", "100", "200", "500"])
@@ -585,7 +577,7 @@ images = prepare(home / "unlabeled", home / "sensitive", normal_test=None, size=
 own_steps = {"fast": 2, "lab": 120, "full": 120}[LAB.mode]
 mine = experiment(images.stem, "nnpu", images=str(images), steps=own_steps, batch_size=16)
 mine = replace(mine, n_samples=24, sampler_steps=4 if LAB.mode == "fast" else 25)
-own_data = material_of(mine)
+own_data = material(mine)
 row = run(mine, home / "run")
 with np.load(home / "run" / "samples.npz") as arrays:
     drawn = torch.from_numpy(arrays["images"])

@@ -53,7 +53,7 @@ from pudm_lite.results.report import draw_panel
 from pudm_lite.results.table_formats import markdown
 from pudm_lite.results.tables import table
 from pudm_lite.runs.bench import forward_gflop
-from pudm_lite.runs.experiments import make_trainer, material_of, recipe_of
+from pudm_lite.runs.experiments import make_trainer, material
 from pudm_lite.runs.memory import training_memory
 from pudm_lite.sampling import sample
 
@@ -138,8 +138,8 @@ for name, plan in (("an hour's lab", GPU), ("the paper's run", FULL)):
 
 # %%
 exp = LAB.plan.experiment("unsupervised")
-data = material_of(exp)
-process = make_process(recipe_of(exp))
+data = material(exp)
+process = make_process(exp.recipe)
 normal_u = data.train[data.split.u[~data.split.u_sensitive]]  # (2000, 3, S, S)
 held_out = data.test  # normal images that are in no U
 
@@ -220,7 +220,7 @@ style.show(figure, alt="Noise error of the exact minimiser by number of training
 FEW, WATCH_STEPS, EVERY = {"fast": (8, 4, 2), "lab": (16, 300, 30), "full": (64, 3000, 150)}[LAB.mode]
 plan = LAB.plan if LAB.plan.network == "paper" else replace(LAB.plan, configuration="standin-32")  # for a CPU: smaller
 watched = plan.experiment("unsupervised", steps=WATCH_STEPS, batch_size=min(FEW, 32))
-watched_data = data if plan == LAB.plan else material_of(watched)
+watched_data = data if plan == LAB.plan else material(watched)
 u = watched_data.split.u[~watched_data.split.u_sensitive][:FEW]
 nothing = u[:0]
 few = replace(watched_data, split=replace(watched_data.split, u=u, u_sensitive=torch.zeros(len(u), dtype=torch.bool), s=nothing, n=nothing))

@@ -57,10 +57,11 @@ from pudm_lite.results.table_formats import markdown
 from pudm_lite.results.tables import METHOD_TITLE, table
 from pudm_lite.risks import Whole, nnpu
 from pudm_lite.runs.bench import forward_gflop
-from pudm_lite.runs.experiments import draw, experiment, make_trainer, material_of, mode
+from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.machine import mode
 from pudm_lite.runs.memory import HEADROOM, training_memory
 from pudm_lite.runs.shipped import allowed, shipped
-from pudm_lite.sampling import image_generators, timestep_grid
+from pudm_lite.sampling import draw, image_generators, timestep_grid
 
 style.use()
 logging.getLogger("diffusers").setLevel(logging.ERROR)  # it warns of a U-Net class that is not its own
@@ -138,7 +139,7 @@ def make_digits_model() -> None:
     elif not (DIGITS / "model_index.json").exists():
         size = {"steps": 3, "batch_size": 16} if MODE == "fast" else {"steps": 1800}
         exp = experiment("mnist-digits", "unsupervised", **size)
-        trainer = make_trainer(exp, material_of(exp), DIGITS / "training")
+        trainer = make_trainer(exp, material(exp), DIGITS / "training")
         for _ in tqdm(trainer, "pre-training on all digits", exp.train.steps - trainer.step):
             pass
         save_pipeline(trainer.ema, trainer.process, DIGITS)
@@ -162,7 +163,7 @@ print(f"T = {process.steps}, predicts {process.prediction}")
 
 # %%
 BATCH = 64 if MINIATURE and MODE == "lab" else 8
-data = material_of(lab.plan.experiment("nnpu"))
+data = material(lab.plan.experiment("nnpu"))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 scheduler = DiffusionPipeline.from_pretrained(lab.plan.pretrained).scheduler
 assert torch.allclose(scheduler.alphas_cumprod, process.alpha_bar, atol=2e-4)  # Diffusers multiplies up in float32
@@ -284,7 +285,7 @@ def fine_tune(method: str) -> dict[int, Drawn]:
             for _ in islice(trainer, max(0, snapshot - trainer.step)):
                 bar.update()
             n = N if snapshot in (0, STEPS) else WATCHED
-            write_arrays(path, images=draw(trainer.ema, exp, n, process=trainer.process).numpy())
+            write_arrays(path, images=draw(trainer.ema, trainer.process, n, **exp.sampling).numpy())
         drawn[snapshot] = Drawn.judged(torch.from_numpy(np.load(path)["images"]))
     bar.close()
     return drawn
@@ -798,7 +799,7 @@ theirs = pipeline(
 ).images
 theirs = torch.from_numpy((theirs * 255).round()).to(torch.uint8).permute(0, 3, 1, 2)
 by_ddim = replace(exp, sampler="ddim", sampler_steps=few)
-ours = Drawn.judged(draw(trainer.ema, by_ddim, N if MINIATURE else shown, process=trainer.process))
+ours = Drawn.judged(draw(trainer.ema, trainer.process, N if MINIATURE else shown, **by_ddim.sampling))
 gap = int((ours.images[:shown].int() - theirs.int()).abs().max())
 print(f"{type(pipeline).__name__}: {shown} images, {few} DDIM steps; largest difference from ours: {gap} of 255")
 assert gap <= 2

@@ -21,14 +21,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     import json
-    from dataclasses import replace
 
     import numpy as np
     import torch
 
-    from ..runs.experiments import experiment, material_of, measures
+    from ..runs.experiments import experiment, material
+    from ..runs.measuring import measures
 
-    exp = replace(experiment(options.experiment), features=options.features)
+    exp = experiment(options.experiment)
     try:
         with np.load(options.images) as arrays:
             images = torch.from_numpy(arrays["images"])
@@ -38,5 +38,5 @@ def run(options: argparse.Namespace) -> None:
         ) from None
     if len(images) < 2:
         raise UserError(f"{options.images} holds {len(images)} images; at least 2 are needed to measure anything")
-    row, _ = measures(images, exp, material_of(exp))
+    row, _ = measures(images, material(exp), options.features)
     print(json.dumps(row, indent=1))

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
     import time
 
     from ..results.report import draw_figure1
-    from ..training import peak_memory_mb
+    from ..runs.machine import peak_memory_mb
 
     started = time.monotonic()
     rows = run_and_print(options, experiments_of(options, f"mnist-{options.normal}", options.method))

@@ -57,7 +57,7 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="any other field of training.TrainConfig, such as ell_scale=100 stream=two optimiser=adamw",
+        help="any other setting of the training, such as ell_scale=100 stream=two optimiser=adamw: see below",
     )
     p.add_argument(
         "--out",
@@ -76,26 +76,19 @@ def experiments_of(
     o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "", images: str = ""
 ) -> list:
     """The experiments that the options name, one a method. Raises UserError before any work for what cannot be."""
-    from dataclasses import replace
-
-    from ..runs.experiments import configuration_of, experiment, parse_settings
+    from ..runs.experiments import experiment, parse_settings
     from ..runs.parallel import steps_for
 
     if o.minutes is not None and o.minutes <= 0:
         raise UserError(f"--minutes must be larger than 0; got {o.minutes:g}")
     writable(o.out)
 
-    sampling = {name: getattr(o, name) for name in ("n_samples", "sampler", "sampler_steps", "features")}
-    sampling = {name: value for name, value in sampling.items() if value is not None}
-    settings = parse_settings(o.set)
+    named = {name: getattr(o, name) for name in ("n_samples", "sampler", "sampler_steps", "features", "beta", "seed")}
+    named |= parse_settings(o.set)
 
     def build(**length: int) -> list:
-        training = {"beta": o.beta, "seed": o.seed, **length, **settings}
-        built = []
-        for method in dict.fromkeys(methods):
-            exp = experiment(configuration, method, o.network, pretrained, images, **training)
-            built.append(replace(exp, **{**sampling, "n_samples": o.n_samples or configuration_of(exp).test}))
-        return built
+        settings = {**length, **named}
+        return [experiment(configuration, m, o.network, pretrained, images, **settings) for m in dict.fromkeys(methods)]
 
     if o.steps is not None:
         return build(steps=o.steps)

@@ -31,11 +31,10 @@ def run(options: argparse.Namespace) -> None:
     import torch
     from tqdm.auto import tqdm
 
-    from ..datasets import to_pixels
     from ..files import write_arrays
-    from ..networks import image_shape, open_network
+    from ..networks import open_network
     from ..results.report import save_grid
-    from ..sampling import SAMPLERS, sample
+    from ..sampling import SAMPLERS, draw
 
     if options.sampler not in SAMPLERS:
         raise UserError(f"unknown sampler {options.sampler!r}; known: {', '.join(SAMPLERS)}")
@@ -47,23 +46,10 @@ def run(options: argparse.Namespace) -> None:
     if not 1 <= options.sampler_steps <= process.steps:
         raise UserError(f"--sampler-steps must lie in 1..{process.steps}; got {options.sampler_steps}")
     writable(options.out.parent)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network.to(device)
-    parts = []
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    how = {"sampler": options.sampler, "steps": options.sampler_steps, "seed": options.seed}
     with tqdm(total=options.n_samples, unit="image") as bar:
-        for part in sample(
-            lambda x, t: network(x, t).sample,
-            process,
-            image_shape(network),
-            options.n_samples,
-            options.sampler,
-            options.sampler_steps,
-            options.seed,
-            device=device,
-        ):
-            parts.append(to_pixels(part))
-            bar.update(len(part))
-    images = torch.cat(parts)
+        images = draw(network, process, options.n_samples, **how, progress=lambda done, of: bar.update(done - bar.n))
     if options.out.suffix == ".png":
         save_grid(images, options.out)
     else:

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from ..errors import UserError
 from ..measures.inception import require_weights
 from ..measures.judge import judge_of
 from ..runs.bench import forward_gflop
-from ..runs.experiments import Experiment, configuration_of, experiment, mode
+from ..runs.experiments import Experiment, experiment
+from ..runs.machine import mode
 from ..runs.parallel import finished, run_and_keep
 from ..splits import named_configuration
 
@@ -41,8 +42,8 @@ class Plan:
 
     def experiment(self, method: str, **training: Any) -> Experiment:
         """The run of a method; keywords go before the plan's own `training`. Raises UserError as `experiment` does."""
-        exp = experiment(self.configuration, method, self.network, self.pretrained, **{**self.training, **training})
-        return replace(exp, **{"n_samples": configuration_of(exp).test, **self.sampling})
+        settings = {"n_samples": 0, **self.sampling, **self.training, **training}
+        return experiment(self.configuration, method, self.network, self.pretrained, **settings)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,16 @@ class Lab:
             images, sensitive = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["sensitive"])
         log = {name: torch.tensor(pairs) for name, pairs in json.loads((folder / "log.json").read_text()).items()}
         return Done(row, images, sensitive, log, folder)
+
+
+def smooth(curve: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+    """A loss curve as a running mean over 1/parts of its points, for a figure.
+
+    curve: (k, 2), step and value; a value of 0 is that of a batch without an image of the group. Returns two (j,).
+    """
+    step, value = curve[curve[:, 1] > 0].T
+    width = max(1, len(value) // parts)
+    return step[width - 1 :], value.unfold(0, width, 1).mean(1)
 
 
 def _progress_bar(exp: Experiment) -> Callable[[str, Any], None]:

@@ -11,8 +11,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import write_whole
 from ..measures.metrics import Rate, two_rates_p_value
-from ..networks import RECIPES
-from ..runs.experiments import material
+from ..runs.experiments import experiment, material
 from .paper import METHOD_NAME as PAPER_METHOD
 from .paper import TABLE
 from .tables import INCEPTION, METHOD_TITLE, complete
@@ -99,7 +98,7 @@ def draw_figure1(rows: list[Row], root: Path) -> list[Path]:
     from matplotlib.figure import Figure  # not pyplot: a notebook's backend stays as it is
 
     first = rows[0]
-    data = material(first["experiment"], RECIPES[first["network"]], first["seed"])
+    data = material(experiment(first["experiment"], network=first["network"], seed=first["seed"]))
     normal = {"mnist-even": "even", "mnist-odd": "odd"}.get(first["experiment"], "normal")
     shown = 64
     u, s = data.split.u[:shown], data.split.s[:shown]

@@ -3,7 +3,7 @@
 from io import BytesIO
 from typing import Any
 
-from ..runs.experiments import mode
+from ..runs.machine import mode
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK, GREY = (
     "#0072B2",

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..measures.metrics import not_different, welch_t_test
 from ..risks import BETA_FREE
 from ..splits import Configuration, named_configuration
+from ..training import COMPARED, TrainConfig
 from .paper import CONFIGURATION_TITLE, JUDGE_ACCURACY, METHOD_NAME, TABLE, Value
 
 Row = dict[str, Any]
@@ -46,10 +47,7 @@ KNOWS_MORE = ("pn", "pnu")
 """Methods that see labels of normal images: shown, but in no comparison with those that do not."""
 
 SAMPLING = ("network", "pretrained", "n_samples", "sampler", "sampler_steps", "judge_accuracy")
-TRAINING = (
-    *("steps", "batch_size", "ell_scale", "stream", "s_per_batch", "timesteps", "schedule", "prediction", "optimiser"),
-    *("learning_rate", "kernel_learning_rate", "warmup_steps", "ema_power", "grad_clip", "mixed_precision"),
-)
+TRAINING = (*COMPARED, "schedule", "prediction")
 """The fields of a row that must agree before runs are averaged or compared; a pre-trained model has only the first."""
 
 REQUIRED = ("method", "seed", "beta", "steps", "batch_size", "frechet_features", *SAMPLING)
@@ -112,14 +110,15 @@ def _configuration(name: str) -> Configuration | None:
 
 
 def complete(row: Row) -> Row:
-    """The row with the fields that older rows lack: no pre-trained model, all of S labelled.
+    """The row with the fields that older rows lack: no pre-trained model, all of S labelled, newer settings at default.
 
     Raises UserError for what is no row.
     """
     if not isinstance(row, dict) or "experiment" not in row:
         raise UserError(f"{row!r} is not the row of a run: name the rows.jsonl of an experiment")
     known = _configuration(row["experiment"])
-    return {"pretrained": "", "labelled": known.s if known else None} | row
+    usual = {name: value for name, value in TrainConfig().as_row().items() if name in COMPARED and name not in REQUIRED}
+    return {**usual, "pretrained": "", "labelled": known.s if known else None} | row
 
 
 def select(rows: list[Row], wanted: list[str]) -> list[Row]:

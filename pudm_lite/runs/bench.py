@@ -9,7 +9,7 @@ import torch
 from ..networks import RECIPES, make_network
 from ..risks import METHODS
 from ..sampling import sample
-from .experiments import experiment, make_trainer, material, recipe_of, start_network
+from .experiments import experiment, make_trainer, material, start_network
 
 
 def _time(action: Callable[[], object], seconds: float) -> float:
@@ -43,7 +43,7 @@ def forward_gflop(name: str, configuration: str = "mnist-even") -> float:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    recipe = recipe_of(experiment(configuration, network=name))
+    recipe = experiment(configuration, network=name).recipe
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         network = make_network(name, recipe.channels, recipe.image_size)
         network(torch.zeros(1, recipe.channels, recipe.image_size, recipe.image_size), torch.zeros(1, dtype=torch.long))
@@ -57,7 +57,7 @@ def training_step(name: str, method: str, seconds: float) -> tuple[int, float, f
     """
     small: dict[str, Any] = {"batch_size": 4} if name == "paper" and not torch.cuda.is_available() else {}
     exp = experiment(method=method, network=name, steps=10**6, **small)
-    steps = iter(make_trainer(exp, material(exp.configuration, RECIPES[name], 0), None))
+    steps = iter(make_trainer(exp, material(exp), None))
     spent = _time(lambda: next(steps), seconds)
     images = exp.train.batch_size * (27_500 / 30_000 if method == "unsupervised" else 1)  # it skips those of S
     return exp.train.batch_size, spent, 3 * forward_gflop(name) * images / spent

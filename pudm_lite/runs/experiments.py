@@ -1,85 +1,61 @@
-"""The experiments as data, and one function that runs one and returns its row."""
+"""What a run is, how it goes, what it leaves.
+
+Names are resolved once, in `experiment`; what stands below it takes values.
+"""
 
 import hashlib
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import __version__
-from ..datasets import to_pixels
 from ..diffusion import Process
 from ..errors import UserError
 from ..files import write_arrays, write_whole
-from ..measures.inception import fid, require_weights
-from ..measures.judge import Verdict
-from ..measures.metrics import corrected_rate, frechet_distance, frechet_floor, non_sensitive_rate
-from ..networks import (
-    RECIPES,
-    Recipe,
-    image_shape,
-    make_network,
-    make_process,
-    open_network,
-    recipe_for,
-    save_pipeline,
-)
-from ..sampling import SAMPLERS, sample
+from ..measures.inception import require_weights
+from ..networks import Recipe, image_shape, make_network, make_process, open_network, recipe_for, save_pipeline
+from ..sampling import SAMPLERS, draw
 from ..splits import Configuration, named_configuration
-from ..training import TrainConfig, Trainer, peak_memory_mb
-from .materials import Material, material, own_configuration, own_material
-
-MODES = ("fast", "lab", "full")
-
-
-def mode() -> str:
-    """$PUDM_MODE: `fast` (what the tests run), `lab` (the default) or `full` (the paper's settings).
-
-    Raises UserError for anything else.
-    """
-    value = os.environ.get("PUDM_MODE", "lab")
-    if value not in MODES:
-        raise UserError(f"PUDM_MODE is {value!r}; it can be {', '.join(MODES)}")
-    return value
+from ..training import TrainConfig, Trainer
+from .machine import machine, mode, peak_memory_mb
+from .materials import Material, own_configuration, own_material, read_material
+from .measuring import FEATURES, measures
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run: data, a method and its training, a network, and how its samples are drawn and measured.
+    """One run, every name in it resolved: data, a method and its training, a network, how samples are drawn and judged.
 
-    configuration: a name that splits.named_configuration knows; or, for images of one's own, any name, with `images`.
+    configuration: what its data are called, and data: their sizes and classes.
+    network: what its network is called, and recipe: image size, process and defaults for these data.
+    train: every setting of the training.
+    sampler, sampler_steps, sample_seed, n_samples: how samples are drawn, and how many.
+    features: of the Fréchet distance, one of measuring.FEATURES.
     pretrained: what the training starts from: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`.
-    features: of the Fréchet distance, the judge's or Inception's.
     images: an .npz file with arrays u, s and test, (N, C, S, S) uint8: images of one's own (`folders.pack`).
+    Raises UserError for unknown names and values out of range.
     """
 
-    configuration: str = "mnist-even"
-    network: str = "lite"
-    train: TrainConfig = field(default_factory=TrainConfig)
-    sampler: str = "ddpm"
-    sampler_steps: int = 25
-    n_samples: int = 2000
+    configuration: str
+    data: Configuration
+    network: str
+    recipe: Recipe
+    train: TrainConfig
+    sampler: str
+    sampler_steps: int
     sample_seed: int = 0
-    pretrained: str = ""
+    n_samples: int = 2000
     features: str = "judge"
+    pretrained: str = ""
     images: str = ""
 
     def __post_init__(self) -> None:
-        if not self.images:
-            named_configuration(self.configuration)
-        for what, value, known in (
-            ("network", self.network, RECIPES),
-            ("sampler", self.sampler, SAMPLERS),
-            ("features", self.features, FEATURES),
-        ):
+        for what, value, known in (("sampler", self.sampler, SAMPLERS), ("features", self.features, FEATURES)):
             if value not in known:
                 raise UserError(f"unknown {what} {value!r}; known: {', '.join(known)}")
         if not 1 <= self.sampler_steps <= 1000:
@@ -97,6 +73,11 @@ class Experiment:
         return self.train.method if self.train.steps else "pretrained"
 
     @property
+    def sampling(self) -> dict[str, Any]:
+        """How samples are drawn, as `sampling.draw` takes it."""
+        return {"sampler": self.sampler, "steps": self.sampler_steps, "seed": self.sample_seed}
+
+    @property
     def name(self) -> str:
         """A folder name: what the run is, and eight digits that depend on every setting that shapes its training.
 
@@ -109,8 +90,15 @@ class Experiment:
         digest = hashlib.sha256(shaping.encode()).hexdigest()[:8]
         return f"{self.configuration}_{self.method}_seed{self.train.seed}_{digest}"
 
+    def as_row(self) -> dict[str, Any]:
+        """What a row says was asked for: every setting of the training, and every other field that is a word or number.
 
-FEATURES = ("judge", "inception")
+        `experiment` and `method` are what readers look for; the values of `data` and `recipe` follow from the names.
+        """
+        asked = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("data", "recipe", "train", "images")
+        }
+        return {"experiment": asked.pop("configuration"), **self.train.as_row(), **asked, "method": self.method}
 
 
 def experiment(
@@ -121,36 +109,41 @@ def experiment(
     images: str = "",
     **overrides: Any,
 ) -> Experiment:
-    """The experiment with the recipe of its network and data; any field of TrainConfig can be given as a keyword.
+    """The experiment with the recipe of its network and data: here, and nowhere else, names become values.
 
+    configuration: a name that splits.named_configuration knows; or, with `images`, any name.
     method: one of risks.METHODS; or `pretrained`, which trains nothing and draws from the model named so.
+    overrides: any other field of TrainConfig, sampler, sampler_steps, features, and n_samples, which is 0 for as many
+        as the configuration has test images. None stands for the recipe's.
     Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others.
     Raises UserError for unknown names and values out of range.
     """
-    bare = Experiment(configuration, network, pretrained=pretrained, images=images)  # checks the names
-    recipe = recipe_of(bare)
+    data = own_configuration(Path(images)) if images else named_configuration(configuration)
+    recipe = recipe_for(network, data, pretrained)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    digits = images or data.dataset in ("mnist", "standin")
+    usual = {
+        "sampler": recipe.sampler,
+        "sampler_steps": recipe.sampler_steps,
+        "n_samples": 2000,
+        "features": "judge" if digits else "inception",
+    }
+    sampling = {name: given.pop(name, value) for name, value in usual.items()}
+    sampling["n_samples"] = sampling["n_samples"] or data.test
     if method == "pretrained":
-        method, overrides = "unsupervised", {**overrides, "steps": 0}
-    train = replace(TrainConfig(**recipe.train), **{"method": method, **overrides})
-    digits = images or named_configuration(configuration).dataset in ("mnist", "standin")
-    return replace(
-        bare,
-        train=train,
-        sampler=recipe.sampler,
-        sampler_steps=recipe.sampler_steps,
+        method, given = "unsupervised", {**given, "steps": 0}
+    train = replace(TrainConfig(**recipe.train), **{"method": method, **given})
+    return Experiment(
+        configuration,
+        data,
+        network,
+        recipe,
+        train,
+        **sampling,
         sample_seed=train.seed,
-        features="judge" if digits else "inception",
+        pretrained=pretrained,
+        images=images,
     )
-
-
-def configuration_of(exp: Experiment) -> Configuration:
-    """Sizes and classes of the experiment's data."""
-    return own_configuration(Path(exp.images)) if exp.images else named_configuration(exp.configuration)
-
-
-def recipe_of(exp: Experiment) -> Recipe:
-    """The recipe of the experiment's network for its data."""
-    return recipe_for(exp.network, configuration_of(exp), exp.pretrained)
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
@@ -171,11 +164,15 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     return settings
 
 
-def material_of(exp: Experiment) -> Material:
-    """The experiment's images, split by its seed."""
-    if exp.images:
-        return own_material(Path(exp.images))
-    return material(exp.configuration, recipe_of(exp), exp.train.seed)
+def settings_help() -> str:
+    """A line for each field of TrainConfig: its name, its default, what it is."""
+    lines = [f"{f.name} ({f.default}): {f.metadata['what']}" for f in fields(TrainConfig)]
+    return "\n".join(["settings of --set, each with its default, which a network's recipe may replace:", *lines])
+
+
+def material(exp: Experiment) -> Material:
+    """The experiment's images, split by its seed. Raises UserError where a data set or its judge cannot be had."""
+    return own_material(Path(exp.images)) if exp.images else read_material(exp.data, exp.recipe, exp.train.seed)
 
 
 def start_network(exp: Experiment) -> tuple[nn.Module, Process]:
@@ -183,7 +180,7 @@ def start_network(exp: Experiment) -> tuple[nn.Module, Process]:
 
     Raises UserError when a pre-trained network makes images of another size than the experiment's.
     """
-    recipe = recipe_of(exp)
+    recipe = exp.recipe
     if exp.pretrained:
         network, process = open_network(exp.pretrained)
         wanted = (recipe.channels, recipe.image_size, recipe.image_size)
@@ -212,106 +209,6 @@ def make_trainer(exp: Experiment, data: Material, folder: Path | None) -> Traine
     return Trainer(network, process, data.train, data.split, exp.train, folder, identity, save_every=30)
 
 
-def draw(
-    network: Callable[..., Any],
-    exp: Experiment,
-    n: int,
-    progress: Callable[[int, int], None] | None = None,
-    process: Process | None = None,
-) -> Tensor:
-    """n sample images of the experiment's sampler and seed, (n, C, H, W) uint8.
-
-    process: the network's, where it is not its recipe's (a pre-trained network brings its own).
-    """
-    recipe = recipe_of(exp)
-
-    def output(x: Tensor, t: Tensor) -> Tensor:
-        return network(x, t).sample
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parts: list[Tensor] = []
-    for part in sample(
-        output,
-        process or make_process(recipe),
-        (recipe.channels, recipe.image_size, recipe.image_size),
-        n,
-        exp.sampler,
-        exp.sampler_steps,
-        exp.sample_seed,
-        batch_size=min(250, max(1, 2**20 // recipe.image_size**2)),  # 16 of 256 x 256: else a GPU's memory ends
-        device=device,
-    ):
-        parts.append(to_pixels(part))
-        if progress:
-            progress(sum(map(len, parts)), n)
-    return torch.cat(parts)
-
-
-def measure(verdict: Verdict, data: Material) -> dict[str, Any]:
-    """The measures of a row, from what the judge says of the samples; the Fréchet distance is on the judge's features.
-
-    Raises UserError where the data have no judge.
-    """
-    judge, normal = data.judge, data.configuration.normal
-    if judge is None:
-        raise UserError("without normal test images there is no judge: name some with --normal-test")
-    rate = non_sensitive_rate(judge.is_normal(verdict, normal).numpy())
-    real = judge.look(data.test).features.numpy()
-    kept, caught = judge.errors(normal)
-    return {
-        "n_samples": rate.n,
-        "non_sensitive_rate": round(rate.rate, 5),
-        "rate_low": round(rate.low, 5),
-        "rate_high": round(rate.high, 5),
-        "rate_corrected": round(corrected_rate(rate.rate, kept, caught), 5) if data.configuration.sensitive else None,
-        "judge_accuracy": round(judge.accuracy, 5),
-        "judge_confidence": round(float(verdict.confidence.mean()), 5),
-        "frechet_distance": round(frechet_distance(verdict.features.numpy(), real), 5),
-        "frechet_floor": round(frechet_floor(real, rate.n), 5),
-        "frechet_features": f"judge-{judge.name}-{real.shape[1]}",
-    }
-
-
-def measures(samples: Tensor, exp: Experiment, data: Material) -> tuple[dict[str, Any], Tensor]:
-    """The measures of a row, and which samples the judge calls sensitive, (n,) bool.
-
-    Of images that have no judge nothing is measured but, with Inception's features, FID; none of them counts as
-    sensitive then.
-    """
-    row: dict[str, Any] = {"n_samples": len(samples)}
-    sensitive = torch.zeros(len(samples), dtype=torch.bool)
-    if data.judge is not None:
-        verdict = data.judge.look(samples)
-        sensitive = ~data.judge.is_normal(verdict, data.configuration.normal)
-        row = measure(verdict, data)
-    if exp.features == "inception" and len(data.test) > 1:
-        row |= fid(samples, data.test)
-    return row, sensitive
-
-
-def machine() -> dict[str, Any]:
-    """Device, threads and versions of this process."""
-    import diffusers
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({_cpu_name()})"
-    versions = {
-        "pudm_lite": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-        "numpy": np.__version__,
-    }
-    return {"device": device, "threads": torch.get_num_threads(), "versions": versions}
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 Report = Callable[[str, Any], None]
 """Called with ("step", Record), ("sample", (done, of)) or ("strip", path) while a run goes on."""
 
@@ -324,46 +221,40 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     """
     if exp.features == "inception":
         require_weights()  # before hours of training, not after
-    data = material_of(exp)
+    data = material(exp)
     trainer = make_trainer(exp, data, folder)
-    process, main = trainer.process, trainer.accelerator.is_main_process
+    main = trainer.accelerator.is_main_process
     strips = {max(1, round(exp.train.steps * share)) for share in (0.1, 0.25, 0.5, 0.75)}
     for record in trainer:
         report("step", record)
         if main and record.step in strips:
             path = folder / f"strip_{record.step:06d}.png"
-            write_strip(draw(trainer.ema, exp, 10, process=process), path)
+            write_strip(draw(trainer.ema, trainer.process, 10, **exp.sampling), path)
             report("strip", path)
     if not main:
         return {}
     network = trainer.ema
-    save_pipeline(network, process, folder / "pipeline")
+    save_pipeline(network, trainer.process, folder / "pipeline")
     started = time.monotonic()
-    samples = draw(network, exp, exp.n_samples, lambda done, of: report("sample", (done, of)), process)
+    samples = draw(
+        network, trainer.process, exp.n_samples, **exp.sampling, progress=lambda done, of: report("sample", (done, of))
+    )
     sample_seconds = time.monotonic() - started
-    measured, sensitive = measures(samples, exp, data)
+    measured, sensitive = measures(samples, data, exp.features)
     write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
-    c, recipe = exp.train, recipe_of(exp)
     return {
         "run": exp.name,
-        "experiment": exp.configuration,
-        **c.as_row(),
-        "method": exp.method,
-        "pretrained": exp.pretrained,
+        **exp.as_row(),
         "realised_share": None if exp.images else round(data.split.realised_share, 5),
         "labelled": len(trainer.split.s),
-        "network": exp.network,
         "parameters": sum(p.numel() for p in network.parameters()),
         "mode": mode(),
-        "images_seen": c.steps * c.batch_size,
-        "schedule": "its own" if exp.pretrained else recipe.schedule,
-        "prediction": process.prediction,
-        "sampler": exp.sampler,
-        "sampler_steps": exp.sampler_steps,
-        "sample_seed": exp.sample_seed,
+        "images_seen": exp.train.steps * exp.train.batch_size,
+        "schedule": "its own" if exp.pretrained else exp.recipe.schedule,
+        "prediction": trainer.process.prediction,
         **measured,
-        "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / max(1, c.steps), 4),
+        "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / max(1, exp.train.steps), 4),
         "train_seconds": round(trainer.seconds, 1),
         "sample_seconds": round(sample_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb()),

@@ -11,7 +11,7 @@ from ..datasets import source
 from ..files import array_shapes
 from ..measures.judge import Judge, judge_of, read_judge
 from ..networks import Recipe
-from ..splits import Configuration, Split, named_configuration, positive_unlabeled_split
+from ..splits import Configuration, Split, positive_unlabeled_split
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,8 @@ HELD_WHOLE = 2**29
 """A data set of more bytes of pixels than this is not held whole: only the images of the split are read."""
 
 
-def material(configuration: str, recipe: Recipe, seed: int) -> Material:
+def read_material(c: Configuration, recipe: Recipe, seed: int) -> Material:
     """Load, split by seed, and bring to size. Raises UserError where a data set or its judge cannot be had."""
-    c = named_configuration(configuration)
     train, test = source(c.dataset, train=True), source(c.dataset, train=False)
     judge = judge_of(c.dataset)
     split = positive_unlabeled_split(train.labels, test.labels, train.classes, c, seed)

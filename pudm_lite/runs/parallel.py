@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import write_whole
-from .experiments import Experiment, Report, make_trainer, material_of, run
+from .experiments import Experiment, Report, make_trainer, material, run
 from .progress import to_file
 
 Row = dict[str, Any]
@@ -175,7 +175,7 @@ def is_main() -> bool:
 
 def _seconds_per_step(exp: Experiment, folder: Path, report: Report, steps: int = 12) -> float:
     """The training time of a step, after the first three."""
-    trainer = make_trainer(replace(exp, train=replace(exp.train, steps=steps + 3)), material_of(exp), None)
+    trainer = make_trainer(replace(exp, train=replace(exp.train, steps=steps + 3)), material(exp), None)
     records = list(trainer)
     return (records[-1].seconds - records[2].seconds) / steps
 
@@ -289,11 +289,6 @@ def finished(root: Path, exp: Experiment) -> Row | None:
     if not path.exists():
         return None
     row = json.loads(path.read_text())
-    asked = {
-        "n_samples": exp.n_samples,
-        "sampler": exp.sampler,
-        "sampler_steps": exp.sampler_steps,
-        "sample_seed": exp.sample_seed,
-    }
+    asked = {name: getattr(exp, name) for name in ("n_samples", "sampler", "sampler_steps", "sample_seed")}
     measured = row.get("frechet_features", exp.features).startswith(exp.features)
     return row if measured and all(row[key] == value for key, value in asked.items()) else None

@@ -17,7 +17,8 @@ from ..diffusion import Process
 from ..errors import UserError
 from ..files import write_whole
 from ..networks import load_pipeline, named_network, open_network
-from .experiments import Experiment, mode, run
+from .experiments import Experiment, run
+from .machine import mode
 
 CURVES = ("value", "L_U_minus", "L_S_minus", "L_S_plus", "normal_risk")
 POINTS = 200  # of each curve: steps are averaged in that many groups

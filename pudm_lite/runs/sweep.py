@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..files import alone, read_rows, write_whole
 from ..priors import estimate_beta
 from ..risks import BETA_FREE
-from .experiments import Experiment, configuration_of, experiment, material_of
+from .experiments import Experiment, experiment, material
 from .parallel import Hear, Row, finished, pool, remember, run_and_keep
 from .sweep_table import SweepTable, sentence
 
@@ -57,8 +57,8 @@ def plan(
         raise UserError(f"a sweep needs at least one {empty[0]}")
 
     def build(configuration: str, method: str, seed: int, **beta: Any) -> Experiment:
-        exp = experiment(configuration, method, network, pretrained, seed=seed, **beta, **training)
-        return replace(exp, n_samples=n_samples or configuration_of(exp).test, **(sampling or {}))
+        settings = {"seed": seed, "n_samples": n_samples, **beta, **training, **(sampling or {})}
+        return experiment(configuration, method, network, pretrained, **settings)
 
     entries = []
     for configuration in configurations:
@@ -88,7 +88,7 @@ def estimated_beta(exp: Experiment, root: Path) -> float:
     """
 
     def find() -> float:
-        data = material_of(exp)
+        data = material(exp)
         found = estimate_beta(data.train[data.split.u], data.train[data.split.s], exp.train.seed)
         return round(min(max(found.best_bin.beta, 0.001), 0.999), 4)
 

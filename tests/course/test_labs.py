@@ -5,7 +5,7 @@ import torch
 from tiny_sets import write_cifar10
 
 from pudm_lite.course import labs
-from pudm_lite.course.labs import Lab, Plan, choose, estimated_minutes, missing
+from pudm_lite.course.labs import Lab, Plan, choose, estimated_minutes, missing, smooth
 from pudm_lite.errors import UserError
 from pudm_lite.measures.judge import DigitNet, Judge, judge_file, save_judge
 from pudm_lite.runs.bench import forward_gflop
@@ -112,3 +112,10 @@ def test_the_estimate_counts_three_passes_an_image_and_one_a_sampling_step():
     tflop = forward_gflop("lite", "standin-32") / 1000
     assert training == pytest.approx(2 * 6000 * 3 * tflop / 0.5 / 60)
     assert sampling == pytest.approx(2 * 1000 * 25 * tflop / 0.25 / 60)  # standin-32: 1,000 test images; lite: 25 steps
+
+
+def test_a_smoothed_curve_is_a_running_mean_that_leaves_out_batches_without_the_group():
+    curve = torch.tensor([[1.0, 2.0], [2.0, 0.0], [3.0, 4.0], [4.0, 6.0], [5.0, 8.0]])
+    step, value = smooth(curve, parts=2)
+    assert step.tolist() == [3, 4, 5]
+    assert value.tolist() == [3, 5, 7]

@@ -1,7 +1,8 @@
 """What an experiment is: its name, its recipe, its row."""
 
 import json
-from dataclasses import replace
+import sys
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from pudm_lite.errors import UserError
 from pudm_lite.measures.judge import Verdict
 from pudm_lite.networks import RECIPES, make_network, make_process, save_pipeline
 from pudm_lite.runs import experiments
-from pudm_lite.runs.experiments import Experiment, experiment, measures, parse_settings, recipe_of, run, start_network
+from pudm_lite.runs.experiments import Experiment, experiment, parse_settings, run, start_network
 from pudm_lite.runs.materials import own_material
+from pudm_lite.runs.measuring import measures
 from pudm_lite.splits import TABLE_1
 from pudm_lite.training import TrainConfig
 
@@ -37,7 +39,8 @@ def test_a_name_holds_what_shapes_the_training_and_nothing_else():
 def test_a_setting_at_its_default_renames_no_run(monkeypatch):
     before = experiment("mnist-even", "nnpu").name
     plain = TrainConfig(seed=5)  # whatever the default is: what equals it does not count
-    assert replace(Experiment(), train=plain).name != replace(Experiment(), train=TrainConfig()).name
+    exp = experiment()
+    assert replace(exp, train=plain).name != replace(exp, train=TrainConfig()).name
     assert experiment("mnist-even", "nnpu", mixed_precision="no").name == before
 
 
@@ -51,11 +54,42 @@ def test_each_configuration_of_table_1_has_the_papers_setting(configuration):
     assert exp.features == ("judge" if c.dataset == "mnist" else "inception")
 
 
+@pytest.mark.slow
+def test_names_are_resolved_at_the_door_and_nowhere_below_it(tmp_path, monkeypatch):
+    """A run of an experiment that is resolved asks for no configuration and no recipe by name."""
+    exp = experiment("mnist-even", "nnpu", n_samples=4, sampler_steps=2, **TINY)
+
+    def asked(*_, **__):
+        raise AssertionError("a name was asked for below the door")
+
+    for module in [m for name, m in sys.modules.items() if name.startswith("pudm_lite.")]:
+        for name in ("named_configuration", "recipe_for", "own_configuration"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, asked)
+    assert run(exp, tmp_path)["n_samples"] == 4
+    with pytest.raises(AssertionError, match="a name was asked for"):
+        experiment("mnist-even")
+
+
+def test_what_a_row_says_was_asked_for_is_every_field_that_is_a_word_or_number():
+    exp = experiment("mnist-odd", "pn", n_samples=7, sampler="ddim", sampler_steps=3, features="inception", beta=0.3)
+    row = exp.as_row()
+    assert row.keys() >= {f.name for f in fields(TrainConfig)}
+    asked = {f.name for f in fields(Experiment)} - {"configuration", "data", "recipe", "train", "images"}
+    assert all(row[name] == getattr(exp, name) for name in asked)
+    assert (row["experiment"], row["method"], row["beta"], row["n_samples"]) == ("mnist-odd", "pn", 0.3, 7)
+
+
+def test_no_samples_asked_for_stands_for_as_many_as_test_images():
+    assert experiment("mnist-odd", n_samples=0).n_samples == TABLE_1["mnist-odd"].test
+    assert experiment("mnist-odd", n_samples=None, sampler=None).n_samples == 2000
+
+
 def test_refusals():
     with pytest.raises(UserError, match="--pretrained names a model"):
         experiment("mnist-even", "pretrained")
     with pytest.raises(UserError, match="unknown features"):
-        Experiment(features="pixels")
+        experiment(features="pixels")
     with pytest.raises(UserError, match="unknown configuration"):
         experiment("mnist-prime")
 
@@ -100,7 +134,7 @@ def test_a_pretrained_model_is_sampled_as_it_is(tmp_path):
 def test_own_images_without_a_judge_are_trained_on_and_not_measured(tmp_path):
     own(tmp_path / "own.npz")
     exp = experiment("own", "nnpu", images=str(tmp_path / "own.npz"), **TINY)
-    assert (recipe_of(exp).image_size, recipe_of(exp).channels, exp.train.ell_scale) == (16, 1, 256)
+    assert (exp.recipe.image_size, exp.recipe.channels, exp.train.ell_scale) == (16, 1, 256)
     row = run(replace(exp, n_samples=4, sampler_steps=2), tmp_path / "run")
     assert exp.train.as_row().items() - {("labelled", 0)} <= row.items()  # every setting; labelled as it came out
     assert row["grad_clip"] is None
@@ -129,6 +163,6 @@ def test_measures_name_who_is_sensitive(tmp_path):
             return verdict.classes == 0
 
     data = replace(own_material(tmp_path / "own.npz"), judge=Always())
-    row, sensitive = measures(data.test[:4], Experiment(), data)
+    row, sensitive = measures(data.test[:4], data, "judge")
     assert sensitive.tolist() == [False, True, False, True]
     assert row["non_sensitive_rate"] == 0.5

@@ -8,15 +8,15 @@ from pudm_lite.errors import UserError
 from pudm_lite.files import write_arrays
 from pudm_lite.networks import RECIPES, recipe_for
 from pudm_lite.runs import materials
-from pudm_lite.runs.materials import material, own_configuration, own_material
+from pudm_lite.runs.materials import own_configuration, own_material, read_material
 from pudm_lite.splits import CONFIGURATIONS
 
 
 def test_a_large_data_set_is_read_by_need_and_gives_the_same_images(monkeypatch):
     recipe = recipe_for("lite", CONFIGURATIONS["standin-32"])
-    whole = material("standin-32", recipe, seed=3)
+    whole = read_material(CONFIGURATIONS["standin-32"], recipe, seed=3)
     monkeypatch.setattr(materials, "HELD_WHOLE", 1000)
-    some = material("standin-32", recipe, seed=3)
+    some = read_material(CONFIGURATIONS["standin-32"], recipe, seed=3)
     assert len(some.train) == len(some.split.u) + len(some.split.s) < len(whole.train)
     for group in ("u", "s"):
         ours, theirs = (m.train[getattr(m.split, group)[:50]] for m in (some, whole))
@@ -26,7 +26,7 @@ def test_a_large_data_set_is_read_by_need_and_gives_the_same_images(monkeypatch)
 
 
 def test_mnist_is_its_own_pixels():
-    data = material("mnist-even", RECIPES["lite"], seed=0)
+    data = read_material(CONFIGURATIONS["mnist-even"], RECIPES["lite"], seed=0)
     train = source("mnist", train=True)
     assert torch.equal(data.train[data.split.s[:9]], train.read(data.split.s[:9], 28, 1))
     assert (train.labels[data.split.s] % 2 == 1).all()

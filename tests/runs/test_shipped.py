@@ -13,8 +13,10 @@ from pudm_lite.cli import main
 from pudm_lite.errors import UserError
 from pudm_lite.networks import load_pipeline, make_network, make_process, open_network, recipe_for, save_pipeline
 from pudm_lite.runs import shipped
-from pudm_lite.runs.experiments import draw, experiment, material_of, measure, run
+from pudm_lite.runs.experiments import experiment, material, run
+from pudm_lite.runs.measuring import measure
 from pudm_lite.runs.shipped import allowed, file_name, thinned, trained
+from pudm_lite.sampling import draw
 from pudm_lite.splits import CONFIGURATIONS
 
 FILES = sorted(name for name in datasets.SHA256 if name.startswith("models/"))
@@ -158,8 +160,8 @@ def test_a_shipped_network_is_what_its_row_claims(name):
     exp = experiment(row["experiment"], row["method"], seed=row["seed"], steps=row["steps"])
     exp = replace(exp, sample_seed=99)
     assert (row["sampler"], row["sampler_steps"]) == (exp.sampler, exp.sampler_steps)
-    data = material_of(exp)
-    again = measure(data.judge.look(draw(found.network, exp, n)), data)
+    data = material(exp)
+    again = measure(data.judge.look(draw(found.network, found.process, n, **exp.sampling)), data)
     rate = row["non_sensitive_rate"]
     assert abs(again["non_sensitive_rate"] - rate) <= 4 * (rate * (1 - rate) * (1 / n + 1 / row["n_samples"])) ** 0.5
     assert again["judge_confidence"] == pytest.approx(row["judge_confidence"], abs=0.02)

@@ -112,7 +112,7 @@ def estimates(monkeypatch):
     """Stand-ins for the data and the estimate; returns the seeds that were estimated, and the images they were of."""
     seen = []
 
-    def material_of(exp):
+    def material(exp):
         split = SimpleNamespace(u=torch.tensor([0, 2]), s=torch.tensor([1]))
         return SimpleNamespace(train=torch.arange(3) + 10 * exp.train.seed, split=split)
 
@@ -120,7 +120,7 @@ def estimates(monkeypatch):
         seen.append((u.tolist(), s.tolist(), seed))
         return SimpleNamespace(best_bin=SimpleNamespace(beta=[0.12346, 1.0, 0.0][seed]))
 
-    monkeypatch.setattr(sweep_module, "material_of", material_of)
+    monkeypatch.setattr(sweep_module, "material", material)
     monkeypatch.setattr(sweep_module, "estimate_beta", estimate_beta)
     return seen
 

@@ -5,15 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from answers import is_named, passes, wrong
 from scipy.stats import nct, t, ttest_ind
 
 from pudm_lite.course.checks.c07 import _power, check_07_1, check_07_2, check_07_3, check_07_4
 from pudm_lite.course.checks.harness import WrongAnswer
 from pudm_lite.measures.metrics import welch_t_test
-
-
-def wrong(check, answer, message):
-    return pytest.param(check, answer, message, id=f"{check.exercise} {message[:40]}")
 
 
 def right_07_1(samples, train):
@@ -160,15 +157,12 @@ WRONG = [
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
 def test_right_answers_pass(check, answer):
-    for _ in range(3):
-        check.examine(answer)
+    passes(check, answer, repeats=3)
 
 
 @pytest.mark.parametrize(("check", "answer", "message"), WRONG)
 def test_wrong_answers_are_named(check, answer, message):
-    for _ in range(3):
-        with pytest.raises(WrongAnswer, match=message):
-            check.examine(answer)
+    is_named(check, answer, message, repeats=3)
 
 
 @pytest.mark.parametrize("answer", [bold(best=0), bold(best=3), chained])
