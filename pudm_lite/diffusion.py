@@ -126,17 +126,22 @@ def ell(
     return noise_error(eps, eps_from_output(network(x_t, t), x_t, t, process), scale)
 
 
-def draw_timesteps(n: int, steps: int, how: str, generator: torch.Generator) -> Tensor:
-    """n steps t, each uniform over 0..T-1, as u(t) of Eq. 8 asks.
+def quantiles(n: int, how: str, generator: torch.Generator) -> Tensor:
+    """n numbers, each uniform over [0, 1): where in its distribution each timestep is drawn.
 
-    how: `uniform` draws them independently; `stratified` takes one from each of n equal slices of the range, in
-        random order (Kingma et al. 2021): each t stays uniform, so the estimator stays unbiased; its variance falls.
-    Returns (n,) int64 on the CPU. Raises ValueError for an unknown `how`.
+    how: `uniform` draws them independently; `stratified` takes one from each of n equal slices, in random order
+        (Kingma et al. 2021): each stays uniform, so an estimator stays unbiased; its variance falls.
+    Returns (n,) float64 on the CPU. Raises ValueError for an unknown `how`.
     """
+    if how not in TIMESTEPS:
+        raise ValueError(f"unknown way to draw timesteps {how!r}; known: {', '.join(TIMESTEPS)}")
     if how == "uniform":
-        return torch.randint(steps, (n,), generator=generator)
-    if how == "stratified":
-        u = torch.rand(1, generator=generator, dtype=torch.float64)
-        slices = (u + torch.arange(n, dtype=torch.float64) / max(n, 1)) % 1
-        return (slices * steps).long().clamp_(max=steps - 1)[torch.randperm(n, generator=generator)]
-    raise ValueError(f"unknown way to draw timesteps {how!r}; known: {', '.join(TIMESTEPS)}")
+        return torch.rand(n, generator=generator, dtype=torch.float64)
+    u = torch.rand(1, generator=generator, dtype=torch.float64)
+    slices = (u + torch.arange(n, dtype=torch.float64) / max(n, 1)) % 1
+    return slices[torch.randperm(n, generator=generator)]
+
+
+def draw_timesteps(n: int, steps: int, how: str, generator: torch.Generator) -> Tensor:
+    """n steps t, each uniform over 0..T-1, as u(t) of Eq. 8 asks; see `quantiles`. Returns (n,) int64 on the CPU."""
+    return (quantiles(n, how, generator) * steps).long().clamp_(max=steps - 1)

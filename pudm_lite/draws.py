@@ -3,8 +3,11 @@
 So a resumed run draws what the unbroken one would have, and no draw depends on the device or on what came before.
 """
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,3 +63,23 @@ def draw_batch(stream: str, n_u: int, n_s: int, size: int, s_per_batch: int, see
         u = _positions(seed, 1, n_u, step * (size - s_per_batch), size - s_per_batch)
         return Batch(u, _positions(seed, 2, n_s, step * s_per_batch, s_per_batch))
     raise ValueError(f"unknown way to draw batches {stream!r}; known: {', '.join(STREAMS)}")
+
+
+class Ahead:
+    """What a function makes of each step, made one step ahead in a thread, so that a GPU does not wait for its host.
+
+    threaded: False makes it when it is asked for; the values are the same, as each has its address.
+    """
+
+    def __init__(self, make: Callable[[int], Any], threaded: bool) -> None:
+        self.make = make
+        self.thread = ThreadPoolExecutor(1) if threaded else None
+        self.ahead: tuple[int, Future[Any]] | None = None
+
+    def __call__(self, step: int) -> Any:
+        if self.thread is None:
+            return self.make(step)
+        at, future = self.ahead or (-1, None)
+        made = future.result() if future is not None and at == step else self.make(step)
+        self.ahead = step + 1, self.thread.submit(self.make, step + 1)
+        return made

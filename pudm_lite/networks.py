@@ -66,7 +66,6 @@ RECIPES = {
             "learning_rate": 1e-4,
             "warmup_steps": 500,
             "timesteps": "uniform",
-            "grad_clip": 1.0,
         },
     ),
 }

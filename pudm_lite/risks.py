@@ -4,6 +4,9 @@ Equation numbers are those of Takahashi et al. (ICLR 2025). Throughout
     l_u (B_u,)  noise errors l(x) of Eq. 8 of unlabeled images,
     l_s (B_s,)  of labelled sensitive images (y = 1),
     l_n (B_n,)  of images known to be normal (y = 0),
+    w_u, w_s, w_n  what each example's cost is multiplied by, like the vector; None for ones. Where timesteps are drawn
+                unevenly (importance.py) these undo it. A weight multiplies the cost, never l inside it:
+                w l and -w log(1 - exp(-l)), as -log(1 - exp(-w l)) would be another push,
     beta        the share of sensitive images in the unlabeled data, inside (0, 1).
 An absent group (an empty vector) contributes 0.
 
@@ -23,12 +26,19 @@ ELL_FLOOR = 1e-8
 
 @dataclass(frozen=True)
 class Whole:
-    """What a piece must know of its whole batch: group sizes, and L_U - beta L_S (a number, not a graph)."""
+    """What a group of errors must know of its whole batch.
 
-    n_u: int = 0
-    n_s: int = 0
-    n_n: int = 0
-    normal_risk: float = 0.0
+    n_u, n_s, n_n: what each group's sum is divided by. 0: the vector's own length.
+        The *realised* size of the group makes the mean of Eqs. 16 and 18. A pooled batch without an image of S then
+        says nothing of L_S, so that the expected weight on S is beta P(n_s >= 1) and not beta. The *expected* size of
+        the group is unbiased: E[sum / E[n]] is the mean over the data.
+    normal_risk: L_U - beta L_S of the whole batch, a number without a graph. None: these vectors are the whole batch.
+    """
+
+    n_u: float = 0
+    n_s: float = 0
+    n_n: float = 0
+    normal_risk: Tensor | float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,9 @@ def bce_sensitive(ell: Tensor) -> Tensor:
     return -torch.log(-torch.expm1(-ell.clamp(min=ELL_FLOOR)))
 
 
-def _mean(values: Tensor, count: int) -> Tensor:
-    return values.sum() / (count or max(len(values), 1))
+def _mean(costs: Tensor, weights: Tensor | None, count: float) -> Tensor:
+    total = costs.sum() if weights is None else (weights * costs).sum()
+    return total / (count or max(len(costs), 1))
 
 
 def _risk(value: Tensor, objective: Tensor | None = None, **terms: Tensor) -> Risk:
@@ -68,73 +79,115 @@ def _risk(value: Tensor, objective: Tensor | None = None, **terms: Tensor) -> Ri
     return Risk(value if objective is None else objective, value.detach(), detached)
 
 
-def _pu_terms(l_u: Tensor, l_s: Tensor, beta: float, whole: Whole) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def _pu_terms(
+    l_u: Tensor, l_s: Tensor, beta: float, whole: Whole, w_u: Tensor | None, w_s: Tensor | None
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """beta L_S^+ and L_U^- - beta L_S^- of Eq. 18, and the named terms."""
-    L_S_plus = _mean(bce_sensitive(l_s), whole.n_s)
-    L_U_minus = _mean(bce_normal(l_u), whole.n_u)
-    L_S_minus = _mean(bce_normal(l_s), whole.n_s)
+    L_S_plus = _mean(bce_sensitive(l_s), w_s, whole.n_s)
+    L_U_minus = _mean(bce_normal(l_u), w_u, whole.n_u)
+    L_S_minus = _mean(bce_normal(l_s), w_s, whole.n_s)
     normal = L_U_minus - beta * L_S_minus
     terms = {"L_S_plus": L_S_plus, "L_U_minus": L_U_minus, "L_S_minus": L_S_minus, "normal_risk": normal}
     return beta * L_S_plus, normal, terms
 
 
-def unsupervised(l_u: Tensor, whole: Whole = Whole()) -> Risk:
+def unsupervised(l_u: Tensor, whole: Whole = Whole(), w_u: Tensor | None = None) -> Risk:
     """Eq. 9: every unlabeled image is taken for normal. Returns the mean of l_u."""
-    value = _mean(l_u, whole.n_u)
+    value = _mean(l_u, w_u, whole.n_u)
     return _risk(value, L_U_minus=value)
 
 
-def supervised(l_u: Tensor, l_s: Tensor, whole: Whole = Whole()) -> Risk:
+def supervised(
+    l_u: Tensor, l_s: Tensor, whole: Whole = Whole(), w_u: Tensor | None = None, w_s: Tensor | None = None
+) -> Risk:
     """Eq. 12: U is taken for normal, S for sensitive, each averaged and weighted alike."""
-    L_U_minus, L_S_plus = _mean(bce_normal(l_u), whole.n_u), _mean(bce_sensitive(l_s), whole.n_s)
-    L_S_minus = _mean(bce_normal(l_s), whole.n_s)  # no part of Eq. 12: to watch
+    L_U_minus = _mean(bce_normal(l_u), w_u, whole.n_u)
+    L_S_plus = _mean(bce_sensitive(l_s), w_s, whole.n_s)
+    L_S_minus = _mean(bce_normal(l_s), w_s, whole.n_s)  # no part of Eq. 12: to watch
     return _risk(L_U_minus + L_S_plus, L_U_minus=L_U_minus, L_S_plus=L_S_plus, L_S_minus=L_S_minus)
 
 
-def pn(l_n: Tensor, l_s: Tensor, beta: float, whole: Whole = Whole()) -> Risk:
+def pn(
+    l_n: Tensor, l_s: Tensor, beta: float, whole: Whole = Whole(), w_n: Tensor | None = None, w_s: Tensor | None = None
+) -> Risk:
     """Eq. 15, with true labels: the oracle that PU learning tries to match."""
-    L_S_plus, L_N_minus = _mean(bce_sensitive(l_s), whole.n_s), _mean(bce_normal(l_n), whole.n_n)
+    L_S_plus, L_N_minus = _mean(bce_sensitive(l_s), w_s, whole.n_s), _mean(bce_normal(l_n), w_n, whole.n_n)
     return _risk(beta * L_S_plus + (1 - beta) * L_N_minus, L_S_plus=L_S_plus, L_N_minus=L_N_minus)
 
 
-def upu(l_u: Tensor, l_s: Tensor, beta: float, whole: Whole = Whole()) -> Risk:
+def upu(
+    l_u: Tensor,
+    l_s: Tensor,
+    beta: float,
+    whole: Whole = Whole(),
+    w_u: Tensor | None = None,
+    w_s: Tensor | None = None,
+) -> Risk:
     """Eq. 18, the unbiased estimator of Eq. 15 from U and S. Unbounded below in l_s: it can over-fit."""
-    push, normal, terms = _pu_terms(l_u, l_s, beta, whole)
+    push, normal, terms = _pu_terms(l_u, l_s, beta, whole, w_u, w_s)
     return _risk(push + normal, **terms)
 
 
-def nnpu(l_u: Tensor, l_s: Tensor, beta: float, whole: Whole | None = None) -> Risk:
+def nnpu(
+    l_u: Tensor,
+    l_s: Tensor,
+    beta: float,
+    whole: Whole = Whole(),
+    w_u: Tensor | None = None,
+    w_s: Tensor | None = None,
+) -> Risk:
     """Eq. 19, the non-negative risk, with the step of Algorithm 1.
 
     The *value* is beta L_S^+ + max(0, L_U^- - beta L_S^-). The *gradient* is that of Eq. 18 while
     L_U^- - beta L_S^- >= 0; where it is negative, Algorithm 1 follows -(L_U^- - beta L_S^-) alone, without
     beta L_S^+, until it is non-negative again. `objective` carries that gradient, `value` is Eq. 19, and
-    terms["clamped"] is 1 where they part.
+    terms["clamped"] is 1 where they part. The branch is taken on the device: nothing waits for it.
     """
-    push, normal, terms = _pu_terms(l_u, l_s, beta, whole or Whole())
-    negative = (float(normal.detach()) if whole is None else whole.normal_risk) < 0
-    terms["clamped"] = torch.tensor(float(negative))
-    if negative:
-        return _risk(push, -normal, **terms)
-    return _risk(push + normal, **terms)
+    push, normal, terms = _pu_terms(l_u, l_s, beta, whole, w_u, w_s)
+    negative = _of_batch(normal, whole) < 0
+    terms["clamped"] = negative.to(normal)
+    value = torch.where(negative, push, push + normal)
+    return _risk(value, torch.where(negative, -normal, push + normal), **terms)
 
 
-def abspu(l_u: Tensor, l_s: Tensor, beta: float, whole: Whole | None = None) -> Risk:
+def abspu(
+    l_u: Tensor,
+    l_s: Tensor,
+    beta: float,
+    whole: Whole = Whole(),
+    w_u: Tensor | None = None,
+    w_s: Tensor | None = None,
+) -> Risk:
     """Section 3.2, after Eq. 19: |L_U^- - beta L_S^-| instead of the maximum (Hammoudeh & Lowd 2020)."""
-    push, normal, terms = _pu_terms(l_u, l_s, beta, whole or Whole())
-    negative = (float(normal.detach()) if whole is None else whole.normal_risk) < 0
-    terms["clamped"] = torch.tensor(float(negative))
-    return _risk(push + (-normal if negative else normal), **terms)
+    push, normal, terms = _pu_terms(l_u, l_s, beta, whole, w_u, w_s)
+    negative = _of_batch(normal, whole) < 0
+    terms["clamped"] = negative.to(normal)
+    return _risk(push + torch.where(negative, -normal, normal), **terms)
 
 
-def pnu(l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, eta: float = 0.5, whole: Whole | None = None) -> Risk:
+def _of_batch(normal: Tensor, whole: Whole) -> Tensor:
+    return normal.detach() if whole.normal_risk is None else torch.as_tensor(whole.normal_risk, device=normal.device)
+
+
+def pnu(
+    l_u: Tensor,
+    l_s: Tensor,
+    l_n: Tensor,
+    beta: float,
+    eta: float = 0.5,
+    whole: Whole = Whole(),
+    w_u: Tensor | None = None,
+    w_s: Tensor | None = None,
+    w_n: Tensor | None = None,
+) -> Risk:
     """Positive-negative-unlabeled: (1 - eta) Eq. 15 + eta Eq. 19, for a few labelled normal images (Sakai et al. 2017).
 
-    eta in [0, 1]: 0 trusts the labelled normal images alone, 1 is `nnpu`. A batch without labelled normal images
-    lacks Eq. 15's normal part, so on average that part is scaled by the share of batches that hold one.
+    eta in [0, 1]: 0 trusts the labelled normal images alone, 1 is `nnpu`. With realised sizes (`Whole`) a batch
+    without labelled normal images lacks Eq. 15's normal part, so on average that part is scaled by the share of
+    batches that hold one.
     """
-    pu = nnpu(l_u, l_s, beta, whole)
-    oracle = pn(l_n, l_s, beta, whole or Whole())
+    pu = nnpu(l_u, l_s, beta, whole, w_u, w_s)
+    oracle = pn(l_n, l_s, beta, whole, w_n, w_s)
     terms = pu.terms | oracle.terms
     return Risk((1 - eta) * oracle.objective + eta * pu.objective, (1 - eta) * oracle.value + eta * pu.value, terms)
 
@@ -145,26 +198,42 @@ BETA_FREE = ("pretrained", "unsupervised", "supervised")
 """Methods that beta does not act on: Eqs. 9 and 12 do not hold it, and a pre-trained model is not trained."""
 
 
-def risk(method: str, l_u: Tensor, l_s: Tensor, l_n: Tensor, beta: float, whole: Whole | None = None) -> Risk:
-    """The risk called `method`, given the three vectors; it takes those it needs.
+CLAMPED = ("nnpu", "abspu", "pnu")
+"""Methods whose step depends on the sign of L_U - beta L_S of the whole batch."""
+
+Groups = tuple[Tensor, Tensor, Tensor]
+"""One vector each of U, S and known normal images."""
+
+
+def risk(
+    method: str,
+    l_u: Tensor,
+    l_s: Tensor,
+    l_n: Tensor,
+    beta: float,
+    whole: Whole = Whole(),
+    weights: Groups | tuple[None, None, None] = (None, None, None),
+) -> Risk:
+    """The risk called `method`, given the three vectors and their weights; it takes those it needs.
 
     Raises ValueError for an unknown method (the message lists the known) and for beta outside (0, 1).
     """
     if not 0 < beta < 1:
         raise ValueError(f"beta must lie inside (0, 1), the sensitive share of the unlabeled data; got {beta}")
+    w_u, w_s, w_n = weights
     match method:
         case "unsupervised":
-            return unsupervised(l_u, whole or Whole())
+            return unsupervised(l_u, whole, w_u)
         case "supervised":
-            return supervised(l_u, l_s, whole or Whole())
+            return supervised(l_u, l_s, whole, w_u, w_s)
         case "pn":
-            return pn(l_n, l_s, beta, whole or Whole())
+            return pn(l_n, l_s, beta, whole, w_n, w_s)
         case "upu":
-            return upu(l_u, l_s, beta, whole or Whole())
+            return upu(l_u, l_s, beta, whole, w_u, w_s)
         case "nnpu":
-            return nnpu(l_u, l_s, beta, whole)
+            return nnpu(l_u, l_s, beta, whole, w_u, w_s)
         case "abspu":
-            return abspu(l_u, l_s, beta, whole)
+            return abspu(l_u, l_s, beta, whole, w_u, w_s)
         case "pnu":
-            return pnu(l_u, l_s, l_n, beta, whole=whole)
+            return pnu(l_u, l_s, l_n, beta, whole=whole, w_u=w_u, w_s=w_s, w_n=w_n)
     raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")

@@ -7,94 +7,31 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .checkpoints import read_checkpoint, write_checkpoint
 from .datasets import to_model
-from .diffusion import TIMESTEPS, Process, draw_timesteps, ell
-from .draws import STREAMS, Batch, draw_batch, generator
+from .diffusion import Process, ell, quantiles
+from .draws import Ahead, Batch, draw_batch, generator
 from .errors import UserError
-from .files import write_tensors
-from .optimisers import OPTIMISERS, make_optimisers
-from .risks import METHODS, Risk, Whole, risk
+from .groups import Groups
+from .importance import Importance
+from .optimisers import make_optimisers
+from .risks import CLAMPED, Risk, Whole, risk
+from .settings import TrainConfig
 from .splits import Split
 
-PRECISIONS = ("no", "bf16", "fp16")  # Accelerate's names
-
-
-def setting(default: Any, what: str, compared: bool = True) -> Any:
-    """A field of `TrainConfig`. From these alone follow what a row records, a run's name and digits, and the help.
-
-    what: a few words for the help. compared: whether runs that differ in it may not be averaged or compared.
-    """
-    return field(default=default, metadata={"what": what, "compared": compared})
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a run besides its network, process and data."""
-
-    method: str = setting("nnpu", "one of risks.METHODS", compared=False)
-    beta: float = setting(0.1, "assumed sensitive share of U", compared=False)
-    seed: int = setting(0, "of split, initialisation and draws", compared=False)
-    steps: int = setting(1000, "training steps")
-    batch_size: int = setting(64, "images of U and S together")
-    stream: str = setting("pooled", "draw batches from U and S together, or `two`: from each its share")
-    s_per_batch: int = setting(6, "images of S in a batch of two streams")
-    labelled: int = setting(0, "how many images of S are used; 0: all", compared=False)
-    ell_scale: float = setting(784.0, "times the mean squared error; C*H*W gives Eq. 8")
-    timesteps: str = setting("stratified", "how t is drawn, or `uniform`")
-    optimiser: str = setting("muon", "or `adamw`")
-    learning_rate: float = setting(3e-3, "AdamW's")
-    kernel_learning_rate: float = setting(0.02, "Muon's")
-    warmup_steps: int = setting(100, "over which learning rates rise from 0")
-    ema_power: float = setting(16.0, "the average looks back over about steps / ema_power")
-    grad_clip: float = setting(math.inf, "largest norm of the whole gradient")
-    pieces: int = setting(1, "a batch is accumulated in so many pieces", compared=False)
-    mixed_precision: str = setting("no", "or `bf16`, or on a GPU `fp16`")
-    gradient_checkpointing: int = setting(
-        0, "1: the backward pass computes activations again instead of keeping them", compared=False
-    )
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("method", METHODS),
-            ("stream", STREAMS),
-            ("timesteps", TIMESTEPS),
-            ("optimiser", OPTIMISERS),
-            ("mixed_precision", PRECISIONS),
-            ("gradient_checkpointing", (0, 1)),
-        ):
-            if getattr(self, name) not in known:
-                raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(map(str, known))}")
-        if not 0 < self.beta < 1:
-            raise UserError(f"beta must lie inside (0, 1), the sensitive share of the unlabeled data; got {self.beta}")
-        if self.stream == "two" and not 0 < self.s_per_batch < self.batch_size:
-            raise UserError(
-                f"s_per_batch must lie between 0 and batch_size ({self.batch_size}); got {self.s_per_batch}"
-            )
-        if self.labelled < 0:
-            raise UserError(f"labelled must be 0 (all) or more; got {self.labelled}")
-        if self.steps < 0:
-            raise UserError(f"steps must be 0 (only draw from what is trained already) or more; got {self.steps}")
-        for name in ("batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "pieces"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} must be larger than 0; got {getattr(self, name)}")
-        if self.pieces > self.batch_size:
-            raise UserError(f"a batch of {self.batch_size} cannot be cut into {self.pieces} pieces")
-
-    def as_row(self) -> dict[str, Any]:
-        """Every setting as a row keeps it: JSON has no infinity, so an infinite limit is None."""
-        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
-
-
-COMPARED = tuple(f.name for f in fields(TrainConfig) if f.metadata["compared"])
-"""The settings in which runs must agree before they are averaged or compared."""
-
+SKIPPED_AT_MOST = 10
+"""So many steps in a row may have a loss or gradient that is not finite, and move nothing, before a run stops."""
+SAVE_EVERY = 30.0
+"""Seconds between checkpoints, where writing them is cheap and nobody says otherwise."""
+SAVING_SHARE = 0.02
+"""The share of the time that writing checkpoints may take."""
 WATCH_S_EVERY = 10
 """Every so many steps the unsupervised method, which never learns from S, records the error of S all the same."""
 
@@ -113,16 +50,19 @@ class Record:
 
 def learning_rate_factor(step: int, steps: int, warmup_steps: int) -> float:
     """Linear warm-up from 0, then half a cosine to 0: what every learning rate is multiplied by at `step` (from 0)."""
-    warmup_steps = min(warmup_steps, steps // 10)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
 
 
+ON_DEVICE = 2 * 2**30
+"""At most so many bytes of pixels are held on a GPU: what notebook 08's arithmetic leaves beside the training."""
+
+
 def place_for(images: int, device: torch.device) -> torch.device:
-    """Where so many bytes of pixels are held: on the device if they take a third of its free memory at most, so that no
-    batch waits for a slow host; else in the host's memory."""
-    if device.type == "cuda" and images > torch.cuda.mem_get_info(device)[0] / 3:
+    """Where so many bytes of pixels are held: on the device if they take ON_DEVICE and a third of its free memory at
+    most, so that no batch waits for a slow host; else in the host's memory."""
+    if device.type == "cuda" and images > min(ON_DEVICE, torch.cuda.mem_get_info(device)[0] / 3):
         return torch.device("cpu")
     return device
 
@@ -135,9 +75,11 @@ class Trainer:
 
     network: maps images (B, C, H, W), t (B,) to a tensor like the images, or to an object whose `.sample` is one.
     images: (N, C, H, W) uint8, the training set that `split` points into, of the network's size.
-    folder: where checkpoint.pt is kept (every `save_every` seconds and at the end); None keeps nothing.
+    folder: where checkpoints are kept, at the end and on the way; None keeps nothing.
+    save_every: seconds between them; None for SAVE_EVERY, or so many that writing takes SAVING_SHARE of the time.
+    notes: sentences for the user, to be shown once and taken out.
     Under `accelerate launch` each process trains on its share of every batch, and the main one alone writes.
-    Raises UserError when the folder holds a checkpoint of another experiment, the loss is not finite, the images are
+    Raises UserError when the folder holds a checkpoint of another experiment, the loss stays not finite, the images are
     too few, or the network or the device cannot do what `config` asks.
     """
 
@@ -150,10 +92,11 @@ class Trainer:
         config: TrainConfig,
         folder: Path | None = None,
         identity: dict[str, Any] | None = None,
-        save_every: float = 60.0,
+        save_every: float | None = None,
     ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
+        from accelerate.utils import GradScalerKwargs
         from diffusers.training_utils import EMAModel
 
         if config.labelled:
@@ -168,8 +111,14 @@ class Trainer:
             raise UserError("mixed_precision fp16 needs a GPU: take bf16 or no")
         self.config, self.split, self.folder, self.save_every = config, split, folder, save_every
         AcceleratorState._reset_state()  # else the precision of a process's first run would be that of all its runs
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.mixed_precision)
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=config.mixed_precision,
+            # l is a sum over pixels: the scaler's usual start would overflow for a dozen steps
+            kwargs_handlers=[GradScalerKwargs(init_scale=2.0 ** round(16 - math.log2(config.ell_scale)))],
+        )
         device = self.accelerator.device
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape; of no effect on a CPU
         self.process = Process(process.alpha_bar.float().to(device), process.prediction)
         self.network = network.to(device, memory_format=torch.channels_last).train()
         if config.gradient_checkpointing:
@@ -189,21 +138,19 @@ class Trainer:
         )
         self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimisers]
         self.prepared = self.accelerator.prepare(self.network)
+        self.importance = Importance(self.process.steps, device)
         x_u, x_s = images[split.u], images[split.s]
         place = place_for(x_u.nbytes + x_s.nbytes, device)
         self.x_u, self.x_s = x_u.to(place), x_s.to(place)
-        self.revealed = torch.zeros(len(split.u), dtype=torch.bool)
-        self.revealed[split.n] = True
-        self.step, self.seconds = 0, 0.0
+        self.groups = Groups(config, split)
+        self.drawn = Ahead(self._draw, threaded=device.type == "cuda")
+        self.step, self.seconds, self.skipped_in_a_row = 0, 0.0, 0
         self.log: dict[str, list[list[float]]] = {}  # term -> [[step, value], ...], whole also after resuming
+        self.notes: list[str] = []
+        self.saving_seldom = False
         self.identity = {**(identity or {}), **asdict(config)}
-        if folder is not None and self.checkpoint.exists():
-            self._load()
-
-    @property
-    def checkpoint(self) -> Path:
-        assert self.folder is not None
-        return self.folder / "checkpoint.pt"
+        if folder is not None:
+            self._load(folder)
 
     @property
     def ema(self) -> nn.Module:
@@ -216,80 +163,97 @@ class Trainer:
         return network
 
     def __iter__(self) -> Iterator[Record]:
-        saved = time.monotonic()
+        saved, pause = time.monotonic(), SAVE_EVERY if self.save_every is None else self.save_every
         while self.step < self.config.steps:
             started = time.monotonic()
-            result = self._train_step()
-            self.seconds += time.monotonic() - started
-            value = float(result.value)
-            if not math.isfinite(value):
-                raise UserError(
-                    f"the loss is not a finite number at step {self.step + 1}: lower the learning rate; "
-                    "the checkpoint before it is kept"
-                )
+            terms = self._train_step()
             self.step += 1
-            terms = {name: float(term) for name, term in result.terms.items()}
-            for name, term in {"value": value, **terms}.items():
-                self.log.setdefault(name, []).append([self.step, term])
-            if self.folder is not None and (
-                self.step == self.config.steps or time.monotonic() - saved > self.save_every
-            ):
-                self._save()
+            last = self.step == self.config.steps
+            if last and self.accelerator.device.type == "cuda":
+                torch.cuda.synchronize()  # the clock stops when the last update has been made
+            self.seconds += time.monotonic() - started
+            for name, term in terms.items():
+                if math.isfinite(term):
+                    self.log.setdefault(name, []).append([self.step, term])
+            due = last or (time.monotonic() - saved > pause and not self.skipped_in_a_row)
+            if self.folder is not None and due:
+                started = time.monotonic()
+                self._save(self.folder)
                 saved = time.monotonic()
-            if self.step == self.config.steps:
+                pause = self._pause(saved - started)
+            if last:
                 self.accelerator.wait_for_everyone()  # until the last checkpoint is written
+            value = terms.pop("value")
             yield Record(self.step, self.config.steps, self.seconds, value, terms)
 
-    def _train_step(self) -> Risk:
-        """Draw, noise, compare, reduce, update."""
+    def _pause(self, writing: float) -> float:
+        """Seconds until the next checkpoint, given how long the last took to write. Says once where that is longer."""
+        if self.save_every is not None:
+            return self.save_every
+        needed = writing / SAVING_SHARE
+        if needed > SAVE_EVERY and not self.saving_seldom:
+            self.saving_seldom = True
+            self.notes.append(
+                f"a checkpoint takes {writing:.1f} s to write here, so one is kept every {needed / 60:.1f} minutes"
+            )
+        return max(SAVE_EVERY, needed)
+
+    def _draw(self, step: int) -> tuple[Batch, Tensor, Tensor]:
+        """A step's batch, the quantiles of its timesteps and its noise: on the host, whatever the device."""
         c = self.config
-        batch = draw_batch(
-            c.stream, len(self.split.u), len(self.split.s), c.batch_size, c.s_per_batch, c.seed, self.step
-        )
-        draws = generator(c.seed, 3, self.step)
+        batch = draw_batch(c.stream, len(self.split.u), len(self.split.s), c.batch_size, c.s_per_batch, c.seed, step)
+        draws = generator(c.seed, 3, step)
         n_u, n_s = len(batch.u), len(batch.s)
-        t = torch.cat([draw_timesteps(n, self.process.steps, c.timesteps, draws) for n in (n_u, n_s)])
+        how = "stratified" if c.timesteps == "importance" else c.timesteps
+        at = torch.cat([quantiles(n, how, draws) for n in (n_u, n_s)])
         eps = torch.randn((n_u + n_s, *self.x_u.shape[1:]), generator=draws)
-        world = self.accelerator.num_processes
+        pinned = self.accelerator.device.type == "cuda"
+        return batch, at, eps.pin_memory() if pinned else eps
+
+    def _timesteps(self, at: Tensor) -> tuple[Tensor, Tensor | None]:
+        """t at the quantiles, and the weights that undo an uneven draw; None for ones. at: (n,). Returns two (n,)."""
+        at = at.to(self.accelerator.device)
+        if self.config.timesteps == "importance":
+            return self.importance.draw(at)
+        return (at * self.process.steps).long().clamp_(max=self.process.steps - 1), None
+
+    def _train_step(self) -> dict[str, float]:
+        """Draw, noise, compare, reduce, update. Returns the risk as `value`, and its named terms."""
+        c, world = self.config, self.accelerator.num_processes
+        batch, at, eps = self.drawn(self.step)
+        eps = eps.to(self.accelerator.device, non_blocking=True)
+        t, w = self._timesteps(at)
+        n = len(eps)
         mine = [
-            torch.arange(start, n_u + n_s, world * c.pieces)
+            torch.arange(start, n, world * c.pieces)
             for start in range(self.accelerator.process_index, world * c.pieces, world)
         ]
-        whole = None
-        if world * c.pieces > 1:
-            whole = self._whole(batch, t, eps, mine)
-        results = []
+        whole = self.groups.sizes(batch)
+        if c.method in CLAMPED and c.pieces > 1:  # a first look at all pieces, without gradients
+            with torch.no_grad():
+                looks = [self._normal_risk(batch, rows, self._ell(batch, t, eps, rows), w, whole) for rows in mine]
+            whole = replace(whole, normal_risk=self.accelerator.reduce(torch.stack(looks).sum()))
+        results, sums = [], torch.zeros(0, device=self.accelerator.device)
         for piece, rows in enumerate(mine, 1):
+            if c.method == "unsupervised":
+                rows = rows[rows < len(batch.u)]  # S has no part in Eq. 9
             # Processes exchange gradients once a step, with the last piece.
             with nullcontext() if piece == len(mine) else self.accelerator.no_sync(self.prepared):
-                result = self._risk(batch, t, eps, rows, whole)
+                ell = self._ell(batch, t, eps, rows)
+                if c.method in CLAMPED and world > 1 and c.pieces == 1:
+                    share = self._normal_risk(batch, rows, ell.detach(), w, whole)
+                    whole = replace(whole, normal_risk=self.accelerator.reduce(share))
+                result = self._risk(batch, rows, ell, w, whole)
                 # The pieces' objectives are shares that add up; over processes gradients are averaged, so undo that.
                 self.accelerator.backward(result.objective * world)
+            if c.timesteps == "importance":
+                at_t = t[rows.to(t.device)]
+                sums = self.importance.sums(at_t, ell) + (sums if len(sums) else 0)
             results.append(result)
-        self._update()
-        return self._together(results)
-
-    def _update(self) -> None:
-        """Follow the gradients. The scaler is asked here and not by Accelerate, which would let it update, and unscale
-        what is not scaled any more, once per optimiser."""
-        c, scaler = self.config, self.accelerator.scaler
-        if scaler is not None:
-            for optimiser in self.optimisers:
-                scaler.unscale_(optimiser)
-        if math.isfinite(c.grad_clip):
-            nn.utils.clip_grad_norm_(self.network.parameters(), c.grad_clip)
-        factor = learning_rate_factor(self.step, c.steps, c.warmup_steps)
-        for optimiser, rates in zip(self.optimisers, self.base_rates, strict=True):
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-            if scaler is None:
-                optimiser.step()
-            else:
-                scaler.step(optimiser)
-            optimiser.zero_grad()
-        if scaler is not None:
-            scaler.update()
-        self.ema_weights.step(self.network.parameters())
+        numbers, sums = self._together(results, sums)
+        if c.method == "unsupervised" and world * c.pieces == 1 and self.step % WATCH_S_EVERY == 0 and len(batch.s):
+            numbers["L_S_minus"] = self._watch(batch, t, w, eps)
+        return self._update(numbers, sums)
 
     def _ell(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor) -> Tensor:
         """l(x) of the batch's rows, U first, then S."""
@@ -298,7 +262,7 @@ class Trainer:
         rows = rows if wanted else torch.zeros(1, dtype=torch.long)
         device = self.accelerator.device
         x = torch.cat([self.x_u[batch.u[rows[rows < n_u]]], self.x_s[batch.s[rows[rows >= n_u] - n_u]]]).to(device)
-        x, noise = to_model(x), eps[rows].to(device)
+        x, noise = to_model(x), eps[rows.to(device)]
         if device.type == "cpu":
             x, noise = (v.contiguous(memory_format=torch.channels_last) for v in (x, noise))
 
@@ -306,80 +270,118 @@ class Trainer:
             output = self.prepared(x_t, t)
             return output if isinstance(output, Tensor) else output.sample.float()
 
-        return ell(network, x, t[rows].to(device), noise, self.process, self.config.ell_scale)[:wanted]
+        return ell(network, x, t[rows.to(device)], noise, self.process, self.config.ell_scale)[:wanted]
 
-    def _groups(self, batch: Batch, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """l_u, l_s, l_n as the method may see them: `pn` is told the truth about U, `pnu` a few normal labels."""
-        n_u = len(batch.u)
-        u = batch.u[rows[rows < n_u]]
-        l_u, l_s = values[: len(u)], values[len(u) :]
-        if self.config.method == "pn":
-            sensitive = self.split.u_sensitive[u].to(values.device)
-            return l_u, torch.cat([l_s, l_u[sensitive]]), l_u[~sensitive]
-        return l_u, l_s, l_u[self.revealed[u].to(values.device)]
+    def _normal_risk(self, batch: Batch, rows: Tensor, ell: Tensor, w: Tensor | None, whole: Whole) -> Tensor:
+        """These rows' share of L_U - beta L_S of the whole batch, a number."""
+        return self._risk(batch, rows, ell, w, whole, "upu").terms["normal_risk"]
 
-    def _risk(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor, whole: Whole | None) -> Risk:
-        if self.config.method != "unsupervised":
-            values = self._ell(batch, t, eps, rows)
-            return risk(self.config.method, *self._groups(batch, rows, values), self.config.beta, whole)
-        of_s = rows >= len(batch.u)  # S has no part in Eq. 9: only looked at, now and then
-        empty = torch.zeros(0, device=self.accelerator.device)
-        result = risk("unsupervised", self._ell(batch, t, eps, rows[~of_s]), empty, empty, self.config.beta, whole)
-        if whole is None and self.step % WATCH_S_EVERY == 0 and of_s.any():
-            with torch.no_grad():
-                result.terms["L_S_minus"] = self._ell(batch, t, eps, rows[of_s]).mean()
-        return result
+    def _risk(self, batch: Batch, rows: Tensor, ell: Tensor, w: Tensor | None, whole: Whole, method: str = "") -> Risk:
+        """The method's risk of these rows, each group of them as the method may see it."""
+        at = [where.to(ell.device, non_blocking=True) for where in self.groups.of(batch, rows)]
+        l_u, l_s, l_n = (ell[where] for where in at)
+        w = None if w is None else w[rows.to(w.device)]
+        weights = (None, None, None) if w is None else tuple(w[where] for where in at)
+        return risk(method or self.config.method, l_u, l_s, l_n, self.config.beta, whole, weights)
 
     @torch.no_grad()
-    def _whole(self, batch: Batch, t: Tensor, eps: Tensor, mine: list[Tensor]) -> Whole:
-        """Sizes and L_U - beta L_S of the whole batch: a first look without gradients, summed over processes."""
-        totals = torch.zeros(5, dtype=torch.float64)
-        for rows in mine:
-            groups = self._groups(batch, rows, self._ell(batch, t, eps, rows))
-            totals += torch.tensor([*map(len, groups), groups[0].sum(), groups[1].sum()], dtype=torch.float64)
-        n_u, n_s, n_n, sum_u, sum_s = self.accelerator.reduce(
-            totals.to(self.accelerator.device, torch.float32)
-        ).tolist()
-        return Whole(int(n_u), int(n_s), int(n_n), sum_u / max(n_u, 1) - self.config.beta * sum_s / max(n_s, 1))
+    def _watch(self, batch: Batch, t: Tensor, w: Tensor | None, eps: Tensor) -> Tensor:
+        """The error of S, which the unsupervised method never learns from: only looked at, now and then."""
+        rows = torch.arange(len(batch.u), len(eps))
+        values = self._ell(batch, t, eps, rows)
+        return (values if w is None else w[rows.to(w.device)] * values).mean()
 
-    def _together(self, results: list[Risk]) -> Risk:
-        """The pieces' shares, summed over pieces and processes."""
-        if len(results) == 1 and self.accelerator.num_processes == 1:
-            return results[0]
-        clamped = {name: r.terms[name] for r in results for name in r.terms if name == "clamped"}
-        terms = {
-            name: self.accelerator.reduce(torch.stack([r.terms[name] for r in results]).sum())
-            for name in results[0].terms
-        }
-        value = self.accelerator.reduce(torch.stack([r.value for r in results]).sum())
-        return Risk(value, value, terms | clamped)
+    def _together(self, results: list[Risk], sums: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Value and terms of the whole batch and the sums of `Importance`, in one vector over processes."""
+        world = self.accelerator.num_processes
+        names = list(results[0].terms)
+        numbers = torch.stack([sum(r.value for r in results), *(sum(r.terms[name] for r in results) for name in names)])
+        if world > 1:
+            flat = self.accelerator.reduce(torch.cat([numbers, sums.flatten().to(numbers)]))
+            numbers, sums = flat[: len(numbers)], flat[len(numbers) :].double().view(sums.shape)
+        named = dict(zip(["value", *names], numbers.unbind(), strict=True))
+        if "clamped" in named:  # every piece of every process says the same
+            named["clamped"] = named["clamped"] / (world * len(results))
+        return named, sums
 
-    def _save(self) -> None:
+    def _update(self, numbers: dict[str, Tensor], sums: Tensor) -> dict[str, float]:
+        """Follow the gradients, where they are finite; returns the numbers, in the step's one wait for the device.
+
+        The scaler is asked here and not by Accelerate, which would let it update, and unscale what is not scaled any
+        more, once per optimiser. One gradient that is not finite, and no optimiser moves.
+        """
+        c, scaler = self.config, self.accelerator.scaler
+        if scaler is not None:
+            for optimiser in self.optimisers:
+                scaler.unscale_(optimiser)
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        values = torch.stack([*numbers.values(), norm.to(numbers["value"])]).tolist()
+        finite = all(map(math.isfinite, values))
+        if finite:
+            if math.isfinite(c.grad_clip):
+                nn.utils.clip_grads_with_norm_(parameters, c.grad_clip, norm)
+            factor = learning_rate_factor(self.step, c.steps, c.warmup)
+            for optimiser, rates in zip(self.optimisers, self.base_rates, strict=True):
+                for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+                if scaler is None:
+                    optimiser.step()
+                else:
+                    scaler.step(optimiser)
+            self.ema_weights.step(self.network.parameters())
+            if c.timesteps == "importance":
+                self.importance.update(sums)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+        if scaler is not None:
+            scaler.update()
+        self._count_skipped(finite)
+        terms = dict(zip(numbers, values[:-1], strict=True))
+        return terms if finite else {"value": float("nan"), "skipped": 1.0}
+
+    def _count_skipped(self, finite: bool) -> None:
+        """Raises UserError after SKIPPED_AT_MOST steps in a row without a finite loss and gradient."""
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row > SKIPPED_AT_MOST:
+            half = self.config.mixed_precision == "fp16"
+            advice = "take mixed_precision=bf16, whose range is float32's, or no" if half else "lower the learning rate"
+            raise UserError(
+                f"the loss or its gradient is not a finite number at step {self.step + 1}, nor in the "
+                f"{SKIPPED_AT_MOST} before it: {advice}; the last checkpoint is kept"
+            )
+
+    def _save(self, folder: Path) -> None:
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
-        state = {
-            "identity": self.identity,
-            "step": self.step,
-            "seconds": self.seconds,
-            "log": self.log,
-            "network": self.network.state_dict(),
-            "ema": self.ema_weights.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "scaler": scaler.state_dict() if scaler is not None else {},
-        }
-        write_tensors(self.checkpoint, state)
+        write_checkpoint(
+            folder,
+            {
+                "identity": self.identity,
+                "step": self.step,
+                "seconds": self.seconds,
+                "log": self.log,
+                "network": self.network.state_dict(),
+                "ema": self.ema_weights.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+                "scaler": scaler.state_dict() if scaler is not None else {},
+                "importance": self.importance.state_dict(),
+            },
+        )
 
-    def _load(self) -> None:
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            identity = {**asdict(TrainConfig()), **state["identity"]}  # a setting added since was at its default
-        except Exception:
-            raise UserError(f"{self.checkpoint} is not a readable checkpoint: delete it to start over") from None
-        differ = sorted(k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k))
-        if differ:
-            was = ", ".join(f"{k} = {identity.get(k)!r} (now {self.identity.get(k)!r})" for k in differ)
-            raise UserError(f"{self.checkpoint} belongs to another experiment: {was}; to resume, give the same options")
+    def _load(self, folder: Path) -> None:
+        """Go on from the newest good checkpoint of the folder, where there is one."""
+        like = {
+            "network": self.network.state_dict(),
+            "parameters": list(self.network.parameters()),
+            "optimisers": self.optimisers,
+            "steps": self.config.steps,
+        }
+        with self.accelerator.main_process_first():  # a damaged one is set aside before the others look
+            state, self.notes = read_checkpoint(folder, self.identity, like)
+        if state is None:
+            return
         self.network.load_state_dict(state["network"])
         self.ema_weights.load_state_dict(state["ema"])
         self.ema_weights.to(self.accelerator.device)
@@ -387,4 +389,6 @@ class Trainer:
             optimiser.load_state_dict(saved)
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+        if "importance" in state:
+            self.importance.load_state_dict(state["importance"])
         self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]

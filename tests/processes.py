@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from test_training import CONFIG, gradients, make, weights
 
-from pudm_lite import training
+from pudm_lite import checkpoints
 
 
 def train(method: str, folder: Path) -> None:
-    written, write_tensors = [], training.write_tensors
-    training.write_tensors = lambda path, state: (written.append(path), write_tensors(path, state))
+    written, write_tensors = [], checkpoints.write_tensors
+    checkpoints.write_tensors = lambda path, state: (written.append(path), write_tensors(path, state))
     config = replace(CONFIG, method=method, beta=0.7, steps=4, pieces=2)
     broken = make(config, folder / method, save_every=0.0)
     for record in broken:
@@ -22,7 +22,7 @@ def train(method: str, folder: Path) -> None:
     resumed = make(config, folder / method)
     resumed_at = resumed.step
     list(resumed)
-    training.write_tensors = write_tensors
+    checkpoints.write_tensors = write_tensors
     result = {
         "gradients": gradients(make(config)),
         "weights": weights(resumed.network),

@@ -180,5 +180,5 @@ def test_a_full_disk_where_the_pipeline_goes(capsys, out, images, small_files):
 @pytest.mark.slow
 def test_a_loss_that_is_no_number(capsys, out, images):
     said = refused(capsys, out, *own(images), *TINY[2:-1], "batch_size=8", "learning_rate=1e30", "--steps", 30)
-    assert "the loss is not a finite number at step" in said
+    assert "the loss or its gradient is not a finite number at step" in said
     assert "lower the learning rate" in said

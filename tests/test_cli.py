@@ -17,7 +17,7 @@ from pudm_lite.commands.options import METHOD_NAMES
 from pudm_lite.networks import RECIPES
 from pudm_lite.risks import METHODS
 from pudm_lite.runs.experiments import parse_settings
-from pudm_lite.training import TrainConfig
+from pudm_lite.settings import TrainConfig
 
 MUST_HOLD = """experiment, method, beta, realised_share, ell_scale, network, mode, seed, steps, n_samples, sampler,
 sampler_steps, non_sensitive_rate, rate_low, rate_high, rate_corrected, frechet_distance, frechet_floor,

@@ -35,8 +35,9 @@ from pudm_lite.networks import (
     timestep_embedding,
 )
 from pudm_lite.sampling import image_generators, sample
+from pudm_lite.settings import TrainConfig
 from pudm_lite.splits import CONFIGURATIONS, TABLE_1, Split
-from pudm_lite.training import TrainConfig, Trainer
+from pudm_lite.training import Trainer
 
 
 @pytest.fixture(scope="module")

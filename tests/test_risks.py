@@ -67,7 +67,7 @@ def expected_value(method: str, l_u: list[float], l_s: list[float], l_n: list[fl
     }[method]
 
 
-def gradients(method, l_u, l_s, l_n, beta=BETA, whole=None) -> torch.Tensor:
+def gradients(method, l_u, l_s, l_n, beta=BETA, whole=Whole()) -> torch.Tensor:
     """Of the objective, in all three groups, one after the other."""
     leaves = [l.clone().requires_grad_() for l in (l_u, l_s, l_n)]
     objective = risk(method, *leaves, beta, whole).objective

@@ -18,8 +18,9 @@ from pudm_lite.diffusion import Process, noise_schedule
 from pudm_lite.errors import UserError
 from pudm_lite.networks import make_network
 from pudm_lite.risks import METHODS
+from pudm_lite.settings import TrainConfig
 from pudm_lite.splits import Split
-from pudm_lite.training import TrainConfig, Trainer, learning_rate_factor, place_for
+from pudm_lite.training import SAVE_EVERY, SAVING_SHARE, SKIPPED_AT_MOST, Trainer, learning_rate_factor, place_for
 
 CONFIG = TrainConfig(steps=12, batch_size=16, seed=5, warmup_steps=1, ell_scale=64.0)
 
@@ -35,7 +36,7 @@ class TinyNet(nn.Module):
         return self.out(torch.tanh(self.conv2(h)))
 
 
-def make(config=CONFIG, folder=None, identity=None, save_every=60.0, network=TinyNet):
+def make(config=CONFIG, folder=None, identity=None, save_every=None, network=TinyNet):
     g = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (60, 1, 8, 8), generator=g, dtype=torch.uint8)
     split = Split(torch.arange(40), torch.arange(40) >= 30, torch.arange(40, 60), torch.arange(10), torch.arange(5))
@@ -58,7 +59,7 @@ def small_unet():
 
 def gradients(trainer):
     """Of the first step, as the optimisers would see them."""
-    trainer._update = lambda: None
+    trainer._update = lambda numbers, sums: {}
     trainer._train_step()
     return torch.cat([p.grad.flatten() for p in trainer.network.parameters()])
 
@@ -175,12 +176,40 @@ def test_a_diverging_loss_stops_with_one_sentence_and_keeps_the_checkpoint(tmp_p
     trainer = make(CONFIG, tmp_path, save_every=0.0)
     steps = iter(trainer)
     next(steps)
-    kept = trainer.checkpoint.read_bytes()
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
     with torch.no_grad():
         trainer.network.out.bias.fill_(math.nan)
-    with pytest.raises(UserError, match=r"not a finite number at step 2: lower the learning rate"):
-        next(steps)
-    assert trainer.checkpoint.read_bytes() == kept
+    said = rf"not a finite number at step {SKIPPED_AT_MOST + 2}, nor in the {SKIPPED_AT_MOST} before it: lower the"
+    with pytest.raises(UserError, match=said):
+        list(steps)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+@pytest.mark.parametrize("where", ["loss", "one gradient"])
+def test_a_step_that_is_not_finite_moves_nothing_and_the_next_goes_on(optimiser, where, monkeypatch):
+    """One NaN, whatever it came from: no optimiser moves, none keeps it, and the run goes on."""
+    trainer = make(replace(CONFIG, optimiser=optimiser, grad_clip=1.0))
+    steps = iter(trainer)
+    next(steps)
+    before, averaged = weights(trainer.network).clone(), weights(trainer.ema).clone()
+    with monkeypatch.context() as broken:
+        if where == "loss":
+            broken.setattr(training, "ell", lambda network, x, t, *_: network(x, t).flatten(1).sum(1) * math.inf)
+        else:
+            hook = trainer.network.conv2.weight.register_hook(lambda gradient: gradient * math.nan)
+        record = next(steps)
+        if where != "loss":
+            hook.remove()
+    assert math.isnan(record.value)
+    assert trainer.log["skipped"] == [[2, 1.0]]
+    assert torch.equal(weights(trainer.network), before)
+    assert torch.equal(weights(trainer.ema), averaged)
+    record = next(steps)
+    assert math.isfinite(record.value)
+    assert not torch.equal(weights(trainer.network), before)
+    assert torch.isfinite(weights(trainer.network)).all()
+    assert trainer.skipped_in_a_row == 0
 
 
 def test_checkpoint_of_another_experiment_is_refused_and_kept(tmp_path):
@@ -203,10 +232,59 @@ def test_a_checkpoint_from_before_a_setting_existed_resumes(tmp_path):
         make(replace(CONFIG, gradient_checkpointing=1), tmp_path, network=small_unet)
 
 
-def test_unreadable_checkpoint_is_named(tmp_path):
-    (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match="not a readable checkpoint"):
-        make(CONFIG, tmp_path)
+def test_saving_takes_a_small_share_of_the_time_and_says_so_once(tmp_path):
+    trainer = make(CONFIG, tmp_path)
+    assert trainer._pause(0.01) == SAVE_EVERY
+    assert trainer.notes == []
+    assert trainer._pause(3.0) == pytest.approx(3.0 / SAVING_SHARE)
+    assert trainer._pause(6.0) == pytest.approx(6.0 / SAVING_SHARE)
+    assert trainer.notes == ["a checkpoint takes 3.0 s to write here, so one is kept every 2.5 minutes"]
+    assert make(CONFIG, tmp_path, save_every=7.0)._pause(3.0) == 7.0  # asked for
+
+
+def test_warm_up_is_honoured_and_fits_into_half_of_a_short_run():
+    assert replace(CONFIG, steps=3000, warmup_steps=500).warmup == 500
+    assert replace(CONFIG, steps=60, warmup_steps=100).warmup == 30
+    assert replace(CONFIG, steps=60, warmup_steps=100).as_row()["warmup_steps"] == 30
+
+
+def test_an_average_that_looks_back_over_nothing_is_the_newest_network():
+    trainer = make(replace(CONFIG, ema_power=math.inf))
+    list(trainer)
+    assert torch.equal(weights(trainer.ema), weights(trainer.network))
+    assert trainer.config.as_row()["ema_power"] is None
+    with pytest.raises(UserError, match="ema_power must be larger than 0"):
+        replace(CONFIG, ema_power=0.0)
+
+
+@pytest.mark.parametrize("settings", [{"timesteps": "importance"}, {"group_sizes": "expected"}])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_other_estimators_train_resume_and_take_pieces_too(tmp_path, method, settings):
+    config = replace(CONFIG, method=method, beta=0.7, steps=45 if "timesteps" in settings else 4, **settings)
+    whole, pieces, broken = make(config), make(replace(config, pieces=3)), make(config, tmp_path, save_every=0.0)
+    list(whole), list(pieces)
+    torch.testing.assert_close(weights(whole.network), weights(pieces.network), atol=5e-3, rtol=1e-2)
+    for record in broken:
+        if record.step == config.steps - 2:
+            break
+    resumed = make(config, tmp_path)
+    assert resumed.step == config.steps - 2
+    list(resumed)
+    assert torch.equal(weights(whole.network), weights(resumed.network))
+    assert torch.equal(whole.importance.squares, resumed.importance.squares)
+    assert (whole.importance.updates > 0) == ("timesteps" in settings)
+
+
+def test_a_method_without_a_clamp_looks_at_each_image_once(monkeypatch):
+    """And nnpu in one piece too: its branch is decided between forward and backward."""
+    seen = []
+    real = training.ell
+    monkeypatch.setattr(training, "ell", lambda network, x, *rest: seen.append(len(x)) or real(network, x, *rest))
+    for method, pieces, images in (("supervised", 2, 16), ("upu", 2, 16), ("nnpu", 1, 16), ("nnpu", 2, 32)):
+        trainer = make(replace(CONFIG, method=method, pieces=pieces, steps=1))
+        seen.clear()
+        list(trainer)
+        assert sum(seen) == images, method
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,9 @@ from pudm_lite.results.report import PAPER_METHOD, PAPER_RATE, draw_panel
 from pudm_lite.risks import bce_normal, bce_sensitive, supervised
 from pudm_lite.runs.machine import mode
 from pudm_lite.sampling import sample
+from pudm_lite.settings import TrainConfig
 from pudm_lite.splits import TABLE_1, Configuration, positive_unlabeled_split
-from pudm_lite.training import TrainConfig, Trainer
+from pudm_lite.training import Trainer
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full

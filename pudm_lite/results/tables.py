@@ -14,8 +14,8 @@ import numpy as np
 from ..errors import UserError
 from ..measures.metrics import not_different, welch_t_test
 from ..risks import BETA_FREE
+from ..settings import COMPARED, TrainConfig
 from ..splits import Configuration, named_configuration
-from ..training import COMPARED, TrainConfig
 from .paper import CONFIGURATION_TITLE, JUDGE_ACCURACY, METHOD_NAME, TABLE, Value
 
 Row = dict[str, Any]

@@ -20,8 +20,9 @@ from ..files import write_arrays, write_whole
 from ..measures.inception import require_weights
 from ..networks import Recipe, image_shape, make_network, make_process, open_network, recipe_for, save_pipeline
 from ..sampling import SAMPLERS, draw
+from ..settings import TrainConfig
 from ..splits import Configuration, named_configuration
-from ..training import TrainConfig, Trainer
+from ..training import Trainer
 from .machine import machine, mode, peak_memory_mb
 from .materials import Material, own_configuration, own_material, read_material
 from .measuring import FEATURES, measures
@@ -206,7 +207,7 @@ def make_trainer(exp: Experiment, data: Material, folder: Path | None) -> Traine
     network, process = start_network(exp)
     identity = {"configuration": exp.configuration, "network": exp.network}
     identity |= {"pretrained": exp.pretrained} if exp.pretrained else {}
-    return Trainer(network, process, data.train, data.split, exp.train, folder, identity, save_every=30)
+    return Trainer(network, process, data.train, data.split, exp.train, folder, identity)
 
 
 Report = Callable[[str, Any], None]

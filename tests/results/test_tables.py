@@ -7,7 +7,7 @@ from scipy.stats import ttest_ind
 
 from pudm_lite.errors import UserError
 from pudm_lite.results.tables import METHOD_TITLE, TRAINING, select, table
-from pudm_lite.training import TrainConfig
+from pudm_lite.settings import TrainConfig
 
 
 def line(made, title="MNIST (even)"):

@@ -15,8 +15,8 @@ from pudm_lite.runs import experiments
 from pudm_lite.runs.experiments import Experiment, experiment, parse_settings, run, start_network
 from pudm_lite.runs.materials import own_material
 from pudm_lite.runs.measuring import measures
+from pudm_lite.settings import TrainConfig
 from pudm_lite.splits import TABLE_1
-from pudm_lite.training import TrainConfig
 
 TINY = {"steps": 2, "batch_size": 8}
 
