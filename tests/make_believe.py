@@ -23,9 +23,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
-WAITS = ("item", "tolist", "__bool__", "__float__", "__int__", "__index__", "nonzero", "masked_select", "equal", "unique")
-CROSS = ("copy_", "__setitem__", "to", "type_as", "__get__", "__set__", "set_data", "_has_compatible_shallow_copy_type")
-"""Calls that may see both sides: copies, and attributes."""
+NUMBERS = {"item", "tolist", "__bool__", "__float__", "__int__", "__index__", "equal"}
+WAITS = NUMBERS | {"nonzero", "masked_select", "unique"}
+COPIES = {"copy_", "__setitem__", "module_load"}
+CROSS = COPIES | {"__get__", "__set__", "_has_compatible_shallow_copy_type"}
+"""Calls that may see both sides: copies, and attributes, such as `.data`."""
 waits: Counter[str] = Counter()
 
 
@@ -40,35 +42,33 @@ class OnDevice(Tensor):
             return PROPERTIES[func.__self__]
         if name == "get_device":
             return GPU.index
-        if name == "numpy":
+        if name in ("numpy", "__array__"):
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
         if name in ("to", "cpu", "cuda", "type_as"):
             return moved(func, args, kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        picked = name in ("__getitem__", "index_select", "take") and isinstance(args[0], OnDevice)  # by host's indices
+        picked = name == "__getitem__" and isinstance(args[0], OnDevice)  # the host's indices are copied there
         of_host = [x for x in tensors if not isinstance(x, OnDevice) and x.dim()]
         if of_host and not picked and name not in CROSS:
             raise RuntimeError(f"Expected all tensors to be on the same device, but {name} got cuda:0 and cpu")
-        if isinstance(generator := kwargs.get("generator"), torch.Generator) and generator.device.type == "cpu":
-            raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({name})")
-        masked = name == "__getitem__" and any(x.dtype == torch.bool for x in tensors[1:])
-        if name in WAITS or masked or (of_host and (picked or name in ("copy_", "__setitem__"))):
+        refuse_generator(name, kwargs)
+        asked = kwargs.get("device")
+        to_host = asked is not None and torch.device(asked).type == "cpu"
+        masked = picked and any(x.dtype == torch.bool for x in tensors[1:])
+        if name in WAITS or masked or to_host or (of_host and (picked or name in COPIES)):
             waits[name] += 1
-        if (asked := kwargs.get("device")) is not None:
-            kwargs["device"] = CPU
-            if torch.device(asked).type == "cpu":
-                waits[name] += 1
-        result = super().__torch_function__(func, types, args, kwargs)
-        host = name in ("__set__", "tolist") or (asked is not None and torch.device(asked).type == "cpu")
-        if name in ("copy_", "__setitem__") and not isinstance(args[0], OnDevice):
-            host = True
-        return tree_map(plain if host else on_device, result)
+        result = super().__torch_function__(func, types, args, kwargs | ({} if asked is None else {"device": CPU}))
+        to_host |= name in COPIES and not isinstance(args[0], OnDevice)
+        return tree_map(plain if to_host else on_device, result)
 
     def __deepcopy__(self, memo):
         copy = on_device(plain(self.detach()).clone()).requires_grad_(self.requires_grad)
         copy = torch.nn.Parameter(copy, self.requires_grad) if isinstance(self, torch.nn.Parameter) else copy
         memo[id(self)] = copy
         return copy
+
+    def __reduce_ex__(self, protocol):  # in a file it is the host's, as with map_location="cpu"
+        return plain(self.detach()).__reduce_ex__(protocol)
 
 
 PROPERTIES = {Tensor.device: GPU, Tensor.is_cuda: True, Tensor.is_cpu: False}
@@ -81,6 +81,11 @@ def on_device(x):
 
 def plain(x):
     return x.as_subclass(Tensor) if isinstance(x, OnDevice) else x
+
+
+def refuse_generator(name, kwargs):
+    if isinstance(generator := kwargs.get("generator"), torch.Generator) and generator.device.type == "cpu":
+        raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({name})")
 
 
 def moved(func, args, kwargs):
@@ -112,14 +117,15 @@ class Device(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", str(func))
+        if name == "as_tensor" and isinstance(args[0], Tensor):
+            func, name = Tensor.to, "to"
         if any(isinstance(x, OnDevice) for x in tree_leaves((args, kwargs))):
             return func(*args, **kwargs)
         if name in ("to", "cuda") and args and isinstance(args[0], Tensor):
             return moved(func, args, kwargs)
         if (asked := kwargs.get("device")) is None or torch.device(asked).type != "cuda":
             return func(*args, **kwargs)
-        if isinstance(generator := kwargs.get("generator"), torch.Generator) and generator.device.type == "cpu":
-            raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({name})")
+        refuse_generator(name, kwargs)
         return tree_map(on_device, func(*args, **kwargs | {"device": CPU}))
 
 
@@ -148,6 +154,8 @@ def device(memory: int = 15 * 2**30, shared: bool = False) -> Iterator[Counter[s
         "mem_get_info": lambda *_: (memory, memory),
         "max_memory_allocated": lambda *_: 2**20,
         "reset_peak_memory_stats": lambda *_: None,
+        "get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": lambda *_: None,
         "set_device": lambda *_: None,
         "synchronize": lambda *_: waits.update(["synchronize"]),
         "empty_cache": lambda: None,

@@ -1,5 +1,7 @@
-"""Run by tests/runs/test_drawing.py in each process of a group: two runs one after the other, on the make-believe GPU or
-on the CPU, noting what this process drew."""
+"""Run by tests in each process of a group: runs one after the other, on the CPU or the make-believe GPU.
+
+They note what this process drew.
+"""
 
 import json
 import os

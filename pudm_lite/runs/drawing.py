@@ -1,4 +1,4 @@
-"""The samples of a run: every process draws its share, and a batch that is drawn lies on disk and is not drawn again."""
+"""The samples of a run: each process draws its share, and a batch that lies on disk is not drawn again."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -16,7 +16,6 @@ from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.parallel import default_lanes, here, losses, pool, remember, run_all, steps_for
 from pudm_lite.training import Record
 
-
 FOUND_AT_IMPORT = os.environ.get("CUDA_VISIBLE_DEVICES")
 """A process that is started for a job imports this file to find it, as libraries that count devices are imported."""
 
