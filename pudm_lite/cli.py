@@ -80,6 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pudm: stopped; run the same command again to go on", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, by its name: without it commands start faster
+            raise
+        print("pudm: the GPU's memory ran out: end what else holds some of it (nvidia-smi names it)", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -153,6 +153,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,  # by name alone: Diffusers takes what is given by position for a default, and `from_config` leaves it out
         sample_size: int = 28,
         in_channels: int = 1,
         out_channels: int = 1,
@@ -213,7 +214,7 @@ def make_network(name: str, channels: int | None = None, size: int | None = None
     channels, size = channels or RECIPES[name].channels, size or RECIPES[name].image_size
     _check_size(name, size)
     if name == "lite":
-        return LiteUNet(size, channels, channels)
+        return LiteUNet(sample_size=size, in_channels=channels, out_channels=channels)
     widths, attention = ((128, 128, 256, 256), 2) if size < 64 else ((128, 128, 256, 256, 512, 512), 4)
     kinds = ["Attn" if level == attention else "" for level in range(len(widths))]
     return UNet2DModel(

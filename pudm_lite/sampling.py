@@ -4,9 +4,14 @@ A sampler is a function of eps(x_t, t), of the schedule alpha_bar and of the ste
 supplies all of its noise, so a picture depends on its seed and not on its neighbours in the batch. Written out here
 because a reader should see them; tests hold them to Diffusers' DDPMScheduler, DDIMScheduler and
 DPMSolverMultistepScheduler.
+
+The schedule's numbers are Python floats, so that a GPU is given a whole picture's work without the host waiting for it.
 """
 
+import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +30,24 @@ def image_generators(seed: int, first: int, count: int) -> list[torch.Generator]
     return [generator(seed, index) for index in range(first, first + count)]
 
 
-def _normal(shape: tuple[int, ...], generators: list[torch.Generator], like: Tensor | None = None) -> Tensor:
-    noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
-    return noise if like is None else noise.to(like)
+def _normal(shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
+    return torch.stack([torch.randn(shape, generator=g) for g in generators])
+
+
+def _noises(x: Tensor, generators: list[torch.Generator], count: int) -> Iterator[Tensor]:
+    """`count` noises like x. While a GPU is at work with one, a thread draws the next."""
+    shape = tuple(x.shape[1:])
+    if x.device.type == "cpu":
+        for _ in range(count):
+            yield _normal(shape, generators).to(x)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        coming = [thread.submit(_normal, shape, generators)] if count else []
+        for left in reversed(range(count)):
+            noise = coming.pop().result()
+            if left:
+                coming.append(thread.submit(_normal, shape, generators))
+            yield noise.pin_memory().to(x, non_blocking=True)
 
 
 def timestep_grid(total: int, steps: int) -> Tensor:
@@ -41,15 +61,15 @@ def timestep_grid(total: int, steps: int) -> Tensor:
     return (torch.arange(total, 0, -total / steps, dtype=torch.float64).round().long() - 1)[:steps]
 
 
-def _previous(grid: Tensor, alpha_bar: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+def _previous(grid: Tensor, alpha_bar: Tensor) -> Iterator[tuple[int, float, float]]:
     """(t, alpha_bar at t, alpha_bar at the next step of the grid; 1 after the last)."""
-    after = torch.cat([alpha_bar[grid[1:]], alpha_bar.new_ones(1)])
-    return zip(grid.tolist(), alpha_bar[grid], after, strict=True)
+    visited = alpha_bar.cpu()[grid.cpu()].tolist()
+    return zip(grid.tolist(), visited, [*visited[1:], 1.0], strict=True)
 
 
-def predicted_x0(x: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+def predicted_x0(x: Tensor, eps: Tensor, ab: Tensor | float) -> Tensor:
     """x_0 as Eq. 6 gives it from x_t and eps, clipped to the range of images."""
-    return ((x - (1 - ab).sqrt() * eps) / ab.sqrt()).clamp(-1, 1)
+    return ((x - (1 - ab) ** 0.5 * eps) / ab**0.5).clamp(-1, 1)
 
 
 def ddpm(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list[torch.Generator]) -> Iterator[Tensor]:
@@ -57,12 +77,13 @@ def ddpm(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list[
 
     No noise is added at the last step. Yields x after every step.
     """
+    noises = _noises(x, generators, len(grid) - 1)
     for t, ab, ab_next in _previous(grid, alpha_bar):
         x0 = predicted_x0(x, eps(x, torch.full((len(x),), t, device=x.device)), ab)
         alpha = ab / ab_next  # of the step taken, t -> next
-        mean = ab_next.sqrt() * (1 - alpha) / (1 - ab) * x0 + alpha.sqrt() * (1 - ab_next) / (1 - ab) * x
+        mean = ab_next**0.5 * (1 - alpha) / (1 - ab) * x0 + alpha**0.5 * (1 - ab_next) / (1 - ab) * x
         variance = (1 - ab_next) / (1 - ab) * (1 - alpha)
-        x = mean + variance.sqrt() * _normal(tuple(x.shape[1:]), generators, x) if ab_next < 1 else mean
+        x = mean + variance**0.5 * next(noises) if ab_next < 1 else mean
         yield x
 
 
@@ -73,8 +94,8 @@ def ddim(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list[
     """
     for t, ab, ab_next in _previous(grid, alpha_bar):
         x0 = predicted_x0(x, eps(x, torch.full((len(x),), t, device=x.device)), ab)
-        direction = (x - ab.sqrt() * x0) / (1 - ab).sqrt()
-        x = ab_next.sqrt() * x0 + (1 - ab_next).sqrt() * direction
+        direction = (x - ab**0.5 * x0) / (1 - ab) ** 0.5
+        x = ab_next**0.5 * x0 + (1 - ab_next) ** 0.5 * direction
         yield x
 
 
@@ -83,20 +104,19 @@ def dpmpp(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list
 
     A dozen steps give what DDIM needs several dozen for. Yields x after every step.
     """
-    last_x0, last_h = None, None
+    last_x0, last_h = None, 0.0
     for t, ab, ab_next in _previous(grid, alpha_bar):
         x0 = predicted_x0(x, eps(x, torch.full((len(x),), t, device=x.device)), ab)
         if ab_next == 1:  # to sigma = 0: the step lands on x_0
             x = x0
             yield x
             return
-        h = 0.5 * (torch.logit(ab_next.double()) - torch.logit(ab.double()))
+        h = 0.5 * (math.log(ab_next / (1 - ab_next)) - math.log(ab / (1 - ab)))
         target = x0
         if last_x0 is not None:
-            r = float(last_h / h)
+            r = last_h / h
             target = x0 + (x0 - last_x0) / (2 * r)
-        sigma, sigma_next = (1 - ab).sqrt(), (1 - ab_next).sqrt()
-        x = sigma_next / sigma * x - ab_next.sqrt() * float(torch.expm1(-h)) * target
+        x = ((1 - ab_next) / (1 - ab)) ** 0.5 * x - ab_next**0.5 * math.expm1(-h) * target
         last_x0, last_h = x0, h
         yield x
 
@@ -132,8 +152,7 @@ def sample(
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
     batch_size = batch_size or images_at_once(shape)
-    alpha_bar = process.alpha_bar.to(device)
-    on_device = Process(alpha_bar, process.prediction)
+    on_device = Process(process.alpha_bar.to(device), process.prediction)
     grid = timestep_grid(process.steps, steps)
 
     def eps(x: Tensor, t: Tensor) -> Tensor:
@@ -142,9 +161,25 @@ def sample(
     for start in range(first, first + n, batch_size):
         generators = image_generators(seed, start, min(batch_size, first + n - start))
         x = _normal(shape, generators).to(device, memory_format=torch.channels_last)
-        for x in SAMPLERS[sampler](eps, x, alpha_bar, grid.to(device), generators):  # noqa: B007, B020
+        for x in SAMPLERS[sampler](eps, x, process.alpha_bar, grid, generators):  # noqa: B007, B020
             pass
         yield x.float().cpu().contiguous()
+
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The half precisions by Accelerate's names."""
+
+
+def half_precision(device: torch.device) -> str:
+    """The mixed precision that a device is quickest in: `no` on a CPU, bf16 on a GPU that has it, else fp16."""
+    if device.type != "cuda":
+        return "no"
+    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"  # before, it is emulated
+
+
+def _autocast(device: torch.device) -> AbstractContextManager[object]:
+    precision = half_precision(device)
+    return nullcontext() if precision == "no" else torch.autocast(device.type, HALF[precision])
 
 
 def draw(
@@ -155,17 +190,23 @@ def draw(
     steps: int = 25,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    first: int = 0,
 ) -> Tensor:
-    """Images 0 .. n - 1 of a seed from a Diffusers U-Net, on the device of its parameters, as pixels.
+    """Images first .. first + n - 1 of a seed from a Diffusers U-Net, as pixels.
 
+    It happens on the device of the network's parameters, in that device's `half_precision`.
     progress: called with (images drawn, n) after every batch.
     Returns (n, C, H, W) uint8 on the CPU. Raises ValueError as `sample` does.
     """
     device = next(network.parameters()).device
+
+    def output(x: Tensor, t: Tensor) -> Tensor:
+        with _autocast(device):
+            return network(x, t).sample.float()
+
     parts: list[Tensor] = []
-    for part in sample(
-        lambda x, t: network(x, t).sample, process, image_shape(network), n, sampler, steps, seed, device=device
-    ):
+    shape = image_shape(network)
+    for part in sample(output, process, shape, n, sampler, steps, seed, first=first, device=device):
         parts.append(to_pixels(part))
         if progress:
             progress(sum(map(len, parts)), n)

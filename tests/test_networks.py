@@ -358,3 +358,12 @@ def test_a_file_that_ship_did_not_write(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match="is no trained network: name a file that `pudm ship` wrote"):
         open_network(str(path))
+
+
+def test_a_network_is_made_again_from_its_config():
+    """Every setting that is not the default's: Diffusers leaves out of a config what was given by position."""
+    for network in (make_network("lite", 3, 32), LiteUNet(block_channels=(8, 16), stem_channels=4, time_dim=16)):
+        again = type(network).from_config(network.config)
+        assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in network.named_parameters()}
+    with pytest.raises(TypeError):
+        LiteUNet(32, 3, 3)

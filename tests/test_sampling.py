@@ -81,7 +81,9 @@ def scheduler_of(cls, schedule: str, **options):
     betas = 1 - alpha_bar / torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
     scheduler = cls(trained_betas=betas.tolist(), timestep_spacing="trailing", **options)
     torch.testing.assert_close(scheduler.alphas_cumprod, alpha_bar.float(), rtol=1e-3, atol=0)
-    return scheduler, scheduler.alphas_cumprod
+    ours = scheduler.alphas_cumprod
+    scheduler.alphas_cumprod = ours.double()  # the numbers of a step are double here, and now there
+    return scheduler, ours
 
 
 def theirs(scheduler, steps: int, x: torch.Tensor, **options) -> list[torch.Tensor]:

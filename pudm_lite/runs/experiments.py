@@ -5,6 +5,7 @@ Names are resolved once, in `experiment`; what stands below it takes values.
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,11 +20,12 @@ from ..errors import UserError
 from ..files import write_arrays, write_whole
 from ..measures.inception import require_weights
 from ..networks import Recipe, image_shape, make_network, make_process, open_network, recipe_for, save_pipeline
-from ..sampling import SAMPLERS, draw
+from ..sampling import SAMPLERS, draw, half_precision
 from ..settings import TrainConfig
 from ..splits import Configuration, named_configuration
 from ..training import Trainer
-from .machine import machine, mode, peak_memory_mb
+from .drawing import draw_share, gather
+from .machine import fitting, forget_peak_memory, machine, mode, peak_memory_mb
 from .materials import Material, own_configuration, own_material, read_material
 from .measuring import FEATURES, measures
 
@@ -217,33 +219,51 @@ Report = Callable[[str, Any], None]
 def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None) -> dict[str, Any]:
     """Train (or go on training), sample, judge. Returns the row; `folder` keeps checkpoint, pipeline and samples.
 
-    Under `accelerate launch` every process trains; the main one alone samples and writes, the others return {}.
+    Under `accelerate launch` every process trains and draws its share; the main one alone judges and writes the row,
+    the others return {}.
     Raises UserError where the user can help.
     """
     if exp.features == "inception":
         require_weights()  # before hours of training, not after
+    forget_peak_memory()
     data = material(exp)
     trainer = make_trainer(exp, data, folder)
     main = trainer.accelerator.is_main_process
+    batches = folder / "batches"
+    if main and trainer.step < exp.train.steps:
+        shutil.rmtree(batches, ignore_errors=True)  # what another training drew
     strips = {max(1, round(exp.train.steps * share)) for share in (0.1, 0.25, 0.5, 0.75)}
-    for record in trainer:
-        report("step", record)
-        if main and record.step in strips:
-            path = folder / f"strip_{record.step:06d}.png"
-            write_strip(draw(trainer.ema, trainer.process, 10, **exp.sampling), path)
-            report("strip", path)
+    with fitting(_training(exp), "--set a larger pieces, gradient_checkpointing=1 or a smaller batch_size"):
+        for record in trainer:
+            report("step", record)
+            if main and record.step in strips:
+                path = folder / f"strip_{record.step:06d}.png"
+                write_strip(draw(trainer.ema, trainer.process, 10, **_quick(exp)), path)
+                report("strip", path)
+    network = trainer.ema
+    if main:
+        save_pipeline(network, trainer.process, folder / "pipeline")
+    started = time.monotonic()
+    with fitting("while images were drawn", "end what else holds some of it (nvidia-smi names it), and go on"):
+        files = draw_share(
+            network,
+            trainer.process,
+            exp.n_samples,
+            batches / "_".join(map(str, exp.sampling.values())),
+            trainer.accelerator.process_index,
+            trainer.accelerator.num_processes,
+            lambda done, of: report("sample", (done, of)),
+            **exp.sampling,
+        )
+    trainer.accelerator.wait_for_everyone()  # until every share is drawn
     if not main:
         return {}
-    network = trainer.ema
-    save_pipeline(network, trainer.process, folder / "pipeline")
-    started = time.monotonic()
-    samples = draw(
-        network, trainer.process, exp.n_samples, **exp.sampling, progress=lambda done, of: report("sample", (done, of))
-    )
+    samples = gather(files)
     sample_seconds = time.monotonic() - started
     measured, sensitive = measures(samples, data, exp.features)
     write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
+    shutil.rmtree(batches)
     return {
         "run": exp.name,
         **exp.as_row(),
@@ -254,6 +274,7 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "images_seen": exp.train.steps * exp.train.batch_size,
         "schedule": "its own" if exp.pretrained else exp.recipe.schedule,
         "prediction": trainer.process.prediction,
+        "sample_precision": half_precision(trainer.accelerator.device),
         **measured,
         "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / max(1, exp.train.steps), 4),
         "train_seconds": round(trainer.seconds, 1),
@@ -261,6 +282,16 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "peak_memory_mb": round(peak_memory_mb()),
         **machine(),
     }
+
+
+def _training(exp: Experiment) -> str:
+    c = exp.train
+    return f"while training on {c.batch_size} images a step in {c.pieces} piece{'s' if c.pieces > 1 else ''}"
+
+
+def _quick(exp: Experiment) -> dict[str, Any]:
+    """How a strip is drawn: it shows how a run goes on, and DDIM shows that in few steps."""
+    return {**exp.sampling, "sampler": "ddim", "steps": min(exp.sampler_steps, 25)}
 
 
 def write_strip(images: Tensor, path: Path) -> None:

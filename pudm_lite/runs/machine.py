@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,23 @@ def mode() -> str:
     return value
 
 
+@contextmanager
+def fitting(what: str, advice: str) -> Iterator[None]:
+    """While entered, a GPU's memory that runs out is a UserError: at what it happened, and what helps."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise UserError(f"the GPU's memory ran out {what}: {advice}") from None
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory_mb` count from here, on CUDA; elsewhere it counts from the start of the process."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_mb() -> float:
-    """The most memory this process has held, in MiB (resident; on CUDA: allocated on the device)."""
+    """The most memory this process has held, in MiB (resident; on CUDA: allocated on the device, see above)."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     import resource

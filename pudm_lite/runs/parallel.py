@@ -9,8 +9,8 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -75,13 +75,22 @@ def _stop(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _worker(job: Job, exp: Experiment, folder: Path, threads: int, devices: list[str], mail: Connection) -> None:
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """While entered, what a new process finds in its environment."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _worker(job: Job, exp: Experiment, folder: Path, threads: int, mail: Connection) -> None:
     import torch
 
     signal.signal(signal.SIGTERM, _stop)  # so that a job can end what it started
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that a job starts
-    if devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     torch.set_num_threads(threads)
 
     def tell(what: str, value: Any) -> None:
@@ -116,9 +125,12 @@ def pool(job: Job, experiments: list[Experiment], root: Path, hear: Hear, lanes:
                 mine = [devices[(lane * processes + i) % len(devices)] for i in range(processes)] if devices else []
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(
-                    target=_worker, args=(job, exp, root / "runs" / exp.name, threads, mine, theirs), daemon=True
+                    target=_worker, args=(job, exp, root / "runs" / exp.name, threads, theirs), daemon=True
                 )
-                process.start()
+                own = {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
+                # Set here: in the process itself libraries count the devices before its first line runs.
+                with _environment(OMP_NUM_THREADS=str(threads), **own):
+                    process.start()
                 theirs.close()  # or the end of the process would not be the end of the pipe
                 running[ours] = exp.name, process, lane
                 hear(exp.name, "start", None)

@@ -144,7 +144,16 @@ def is_of(row: dict[str, Any], exp: Experiment) -> bool:
 
 
 def trained(exp: Experiment, folder: Path) -> Trained:
-    """The shipped network of the experiment where one may be used; otherwise the experiment is run now, in `folder`."""
+    """The shipped network of the experiment where one may be used; otherwise the experiment is run now, in `folder`.
+
+    The network is on the GPU where there is one, ready to draw from: what is given to it has to go there, too.
+    """
+    found = _found(exp, folder)
+    found.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return found
+
+
+def _found(exp: Experiment, folder: Path) -> Trained:
     from ..datasets import SHA256
 
     if allowed() and file_name(exp) in SHA256:

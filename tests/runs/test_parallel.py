@@ -16,6 +16,9 @@ from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.parallel import default_lanes, here, losses, pool, remember, run_all, steps_for
 from pudm_lite.training import Record
 
+FOUND_AT_IMPORT = os.environ.get("CUDA_VISIBLE_DEVICES")
+"""A process that is started for a job imports this file to find it, as libraries that count devices are imported."""
+
 
 def ends_as_its_seed_says(exp, folder, report):
     import torch
@@ -27,7 +30,7 @@ def ends_as_its_seed_says(exp, folder, report):
         raise ValueError("it broke")
     if exp.train.seed == 3:
         os._exit(7)
-    return str(folder), os.environ.get("CUDA_VISIBLE_DEVICES"), torch.get_num_threads()
+    return str(folder), FOUND_AT_IMPORT, torch.get_num_threads()
 
 
 def sleeps_beside_a_process(exp, folder, report):
@@ -68,6 +71,7 @@ def test_every_end_is_heard_and_each_run_has_devices_of_its_own(tmp_path, monkey
     what, said = heard[names[3]][2]
     assert what == "error"
     assert "ended with code 7 (out of memory?)" in said
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == FOUND_AT_IMPORT  # this process keeps its own
 
 
 @pytest.mark.slow
