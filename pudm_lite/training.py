@@ -212,7 +212,7 @@ class Trainer:
 
     def _timesteps(self, at: Tensor) -> tuple[Tensor, Tensor | None]:
         """t at the quantiles, and the weights that undo an uneven draw; None for ones. at: (n,). Returns two (n,)."""
-        at = at.to(self.accelerator.device)
+        at = self._up(at)
         if self.config.timesteps == "importance":
             return self.importance.draw(at)
         return (at * self.process.steps).long().clamp_(max=self.process.steps - 1), None
@@ -221,7 +221,7 @@ class Trainer:
         """Draw, noise, compare, reduce, update. Returns the risk as `value`, and its named terms."""
         c, world = self.config, self.accelerator.num_processes
         batch, at, eps = self.drawn(self.step)
-        eps = eps.to(self.accelerator.device, non_blocking=True)
+        eps = self._up(eps)
         t, w = self._timesteps(at)
         n = len(eps)
         mine = [
@@ -247,8 +247,7 @@ class Trainer:
                 # The pieces' objectives are shares that add up; over processes gradients are averaged, so undo that.
                 self.accelerator.backward(result.objective * world)
             if c.timesteps == "importance":
-                at_t = t[rows.to(t.device)]
-                sums = self.importance.sums(at_t, ell) + (sums if len(sums) else 0)
+                sums = self.importance.sums(t[self._up(rows)], ell) + (sums if len(sums) else 0)
             results.append(result)
         numbers, sums = self._together(results, sums)
         if c.method == "unsupervised" and world * c.pieces == 1 and self.step % WATCH_S_EVERY == 0 and len(batch.s):
@@ -261,8 +260,11 @@ class Trainer:
         # Networks with attention take no empty batch, and processes must exchange gradients all the same.
         rows = rows if wanted else torch.zeros(1, dtype=torch.long)
         device = self.accelerator.device
-        x = torch.cat([self.x_u[batch.u[rows[rows < n_u]]], self.x_s[batch.s[rows[rows >= n_u] - n_u]]]).to(device)
-        x, noise = to_model(x), eps[rows.to(device)]
+        u, s = batch.u[rows[rows < n_u]], batch.s[rows[rows >= n_u] - n_u]
+        place = self.x_u.device
+        x = torch.cat([self.x_u[u.to(place, non_blocking=True)], self.x_s[s.to(place, non_blocking=True)]])
+        rows = self._up(rows)
+        x, noise = to_model(self._up(x)), eps[rows]
         if device.type == "cpu":
             x, noise = (v.contiguous(memory_format=torch.channels_last) for v in (x, noise))
 
@@ -270,7 +272,11 @@ class Trainer:
             output = self.prepared(x_t, t)
             return output if isinstance(output, Tensor) else output.sample.float()
 
-        return ell(network, x, t[rows.to(device)], noise, self.process, self.config.ell_scale)[:wanted]
+        return ell(network, x, t[rows], noise, self.process, self.config.ell_scale)[:wanted]
+
+    def _up(self, values: Tensor) -> Tensor:
+        """To the device, which the host does not wait for."""
+        return values.to(self.accelerator.device, non_blocking=True)
 
     def _normal_risk(self, batch: Batch, rows: Tensor, ell: Tensor, w: Tensor | None, whole: Whole) -> Tensor:
         """These rows' share of L_U - beta L_S of the whole batch, a number."""
@@ -278,9 +284,9 @@ class Trainer:
 
     def _risk(self, batch: Batch, rows: Tensor, ell: Tensor, w: Tensor | None, whole: Whole, method: str = "") -> Risk:
         """The method's risk of these rows, each group of them as the method may see it."""
-        at = [where.to(ell.device, non_blocking=True) for where in self.groups.of(batch, rows)]
+        at = [self._up(where) for where in self.groups.of(batch, rows)]
         l_u, l_s, l_n = (ell[where] for where in at)
-        w = None if w is None else w[rows.to(w.device)]
+        w = None if w is None else w[self._up(rows)]
         weights = (None, None, None) if w is None else tuple(w[where] for where in at)
         return risk(method or self.config.method, l_u, l_s, l_n, self.config.beta, whole, weights)
 
@@ -289,7 +295,7 @@ class Trainer:
         """The error of S, which the unsupervised method never learns from: only looked at, now and then."""
         rows = torch.arange(len(batch.u), len(eps))
         values = self._ell(batch, t, eps, rows)
-        return (values if w is None else w[rows.to(w.device)] * values).mean()
+        return (values if w is None else w[self._up(rows)] * values).mean()
 
     def _together(self, results: list[Risk], sums: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Value and terms of the whole batch and the sums of `Importance`, in one vector over processes."""

@@ -166,12 +166,13 @@ def test_a_whole_run_and_what_the_notebooks_do_with_it(waits, tmp_path, monkeypa
     assert next(shipped.network.parameters()).device == GPU
 
 
-@pytest.mark.xfail(strict=True, reason="issue 12, 15: a step uploads its noise and reads every term by itself")
-def test_a_step_waits_twice_at_most(waits):
-    trainer = make(replace(CONFIG, steps=5))
+@pytest.mark.parametrize("timesteps", ["stratified", "importance"])
+@pytest.mark.parametrize("method", ["unsupervised", "nnpu", "pn"])
+def test_a_step_waits_once_and_the_last_for_the_clock(waits, method, timesteps):
+    trainer = make(replace(CONFIG, method=method, timesteps=timesteps, steps=5))
     waits.clear()
     list(trainer)
-    assert waits.total() <= 2 * 5, dict(waits)
+    assert waits == {"tolist": 5, "synchronize": 1}
 
 
 # Several processes
@@ -182,10 +183,7 @@ def test_a_step_waits_twice_at_most(waits):
     "method",
     [
         "unsupervised",
-        pytest.param(
-            "nnpu",
-            marks=pytest.mark.xfail(strict=True, reason="issue 12, 1: `clamped` lies on the host and is reduced"),
-        ),
+        "nnpu",
     ],
 )
 def test_processes_reduce_nothing_that_lies_on_the_host(tmp_path, method):
