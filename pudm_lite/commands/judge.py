@@ -76,11 +76,12 @@ def _training(o: argparse.Namespace) -> Iterator[tuple]:
     if o.dataset == "mnist":
         return train_judge(mnist(train=True), mnist(train=False), **length)
     if o.dataset == "folders":
+        from ..sources.finding import in_words
         from ..sources.folders import read_folder
 
         normal, skipped = read_folder(o.normal, 128, 3)
         sensitive, others = read_folder(o.sensitive, 128, 3)
-        for path in skipped + others:
-            print(f"skipped {path}: it does not open as an image")
+        for line in in_words(skipped + others):
+            print(line)
         return train_two_class(normal, sensitive, from_scratch=o.from_scratch, **length)
     return train_resnet_judge(o.dataset, from_scratch=o.from_scratch, **length)
