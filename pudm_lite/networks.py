@@ -288,6 +288,22 @@ UNETS = {"UNet2DModel": "diffusers", "LiteUNet": __name__}
 """The U-Nets that a pipeline may hold, and where each comes from."""
 
 
+def network_named(pretrained: str) -> str:
+    """What the network of a file of `pudm ship`, or of a pipeline's folder, is called in RECIPES; "" where it is no
+    network of ours, such as one of Diffusers with sizes of its own."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(pretrained)
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                return str(json.loads(file.metadata()["row"])["network"])
+        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        return "lite" if index["unet"][-1] == LiteUNet.__name__ else ""
+    except (OSError, SafetensorError, TypeError, KeyError, IndexError, ValueError):
+        return ""  # `open_network` says what is wrong
+
+
 def _open_pipeline(name: str) -> tuple[nn.Module, Process]:
     """A pipeline through Diffusers' own loading, old layouts with all files in one folder included."""
     verbosity = diffusers.utils.logging.get_verbosity()

@@ -277,6 +277,5 @@ def test_what_the_command_refuses(monkeypatch, tmp_path, capsys, arguments, says
 
 
 def test_a_beta_that_is_no_number(monkeypatch, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        command(monkeypatch, tmp_path, pytest.fail, "--beta", "guess")
+    assert command(monkeypatch, tmp_path, pytest.fail, "--beta", "guess") == 2
     assert "'guess' is neither a number inside (0, 1) nor `estimate`" in capsys.readouterr().err
