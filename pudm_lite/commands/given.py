@@ -55,8 +55,11 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-count = whole(0, 10**9)
-"""Of steps, images and so on: what is too small for a command, the command says."""
+count = whole(1, 10**9)
+"""Of images, passes, processes and so on."""
+
+steps = whole(0, 10**9)
+"""0 is a number of steps where a model is drawn from as it is."""
 
 seed = whole(0, 2**63 - 1)
 """What PyTorch and NumPy both take."""

@@ -44,9 +44,6 @@ def run(options: argparse.Namespace) -> None:
 
     o = options
     own = o.dataset == "folders"
-    for name, value in (("--epochs", o.epochs), ("--batch-size", o.batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1; got {value}")
     if own and not (o.normal and o.sensitive and o.out):
         raise UserError("a judge of your own images needs --normal DIR, --sensitive DIR and --out FILE")
     if not own and (o.normal or o.sensitive):

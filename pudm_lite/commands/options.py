@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .given import count, refuse_unused, seed, whole
+from .given import count, refuse_unused, seed, steps
 
 if TYPE_CHECKING:
     from ..training import TrainConfig
@@ -30,7 +30,7 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
         default=None,
         help="training time in minutes, turned into steps by timing a few (default: the network's steps)",
     )
-    length.add_argument("--steps", type=count, default=None, help="training steps (default: the network's)")
+    length.add_argument("--steps", type=steps, default=None, help="training steps (default: the network's)")
     add_shared_options(p, out, n_samples=2000)
 
 
@@ -77,7 +77,7 @@ def number_of_samples(text: str) -> int:
     if text == "test":
         return 0
     try:
-        return whole(1, 10**9)(text)
+        return count(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}; `test` takes as many as there are test images") from None
 

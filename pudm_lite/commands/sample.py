@@ -39,8 +39,6 @@ def run(options: argparse.Namespace) -> None:
 
     if options.sampler not in SAMPLERS:
         raise UserError(f"unknown sampler {options.sampler!r}; known: {', '.join(SAMPLERS)}")
-    if options.n_samples < 1:
-        raise UserError(f"--n-samples must be at least 1; got {options.n_samples}")
     if options.out.suffix not in (".npz", ".png"):
         raise UserError(f"--out must end in .npz or .png; got {options.out}")
     network, process = open_network(options.model)

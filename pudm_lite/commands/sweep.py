@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ..errors import UserError
-from .given import count, seed
+from .given import count, seed, steps
 from .options import DEFAULT_BETA, METHOD_NAMES, add_shared_options, refuse_idle, settings_of, writable
 
 HELP = "Run every method on every configuration with every beta and seed; a JSON line each goes to OUT/rows.jsonl."
@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "Methods that beta does not act on run once a seed",
     )
     parser.add_argument("--seed", nargs="+", type=seed, default=[0, 1, 2, 3, 4], metavar="SEED", help="seeds")
-    parser.add_argument("--steps", type=count, default=None, help="training steps (default: the network's)")
+    parser.add_argument("--steps", type=steps, default=None, help="training steps (default: the network's)")
     parser.add_argument(
         "--pretrained",
         default="",
@@ -78,9 +78,6 @@ def run(options: argparse.Namespace) -> None:
     from ..runs.sweep import Engine, plan, sweep
 
     o = options
-    for name, value in (("--lanes", o.lanes), ("--processes", o.processes)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1; got {value}")
     training = settings_of(o) | ({} if o.steps is None else {"steps": o.steps})
     named = [experiment(c, m, o.network, o.pretrained, **training) for c in o.experiment for m in o.method]
     refuse_idle(o, o.method, [exp.train for exp in named])
