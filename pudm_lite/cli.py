@@ -3,7 +3,10 @@
 import argparse
 import importlib
 import sys
+from typing import Any, NoReturn
 
+from .commands.given import Flag, Once
+from .commands.surroundings import leave_clusters_aside, patient_output
 from .errors import UserError
 
 COMMANDS = (
@@ -19,6 +22,7 @@ COMMANDS = (
     "bench",
     "judge",
     "data",
+    "doctor",
 )
 
 
@@ -36,7 +40,18 @@ class Help(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Lists what --set takes below the options of a command that has it: only then, as that loads PyTorch."""
+    """Knows what was given (`commands.given`), says what is wrong in one sentence, and lists what --set takes.
+
+    That list stands below the options of a command that has --set: only there, as it loads PyTorch.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, action in ((None, Once), ("store", Once), ("store_true", Flag)):
+            self.register("action", name, action)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (`{self.prog} --help` says what there is)")
 
     def format_help(self) -> str:
         if any(action.dest == "set" for action in self._actions):
@@ -71,8 +86,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for something the user can put right, 130 when interrupted."""
-    options = _parser().parse_args(arguments)
+    with patient_output() as streams:
+        code = _attempt(arguments)
+        for stream in streams:
+            stream.flush()
+            if stream.failure and not code:
+                print(
+                    f"pudm: not all could be printed ({stream.failure}): make room, and run it again", file=sys.stderr
+                )
+                code = 2
+    return code
+
+
+def _attempt(arguments: list[str] | None) -> int:
     try:
+        options = _parser().parse_args(arguments)
+        leave_clusters_aside()
         options.run(options)
     except UserError as error:
         print(f"pudm: {error}", file=sys.stderr)

@@ -78,8 +78,18 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """$PUDM_CACHE, or ~/.cache/pudm_lite: downloaded data sets, judges that a user trains, statistics of real sets."""
-    return Path(os.environ.get("PUDM_CACHE") or Path.home() / ".cache" / "pudm_lite")
+    """$PUDM_CACHE, or ~/.cache/pudm_lite: downloaded data sets, judges that a user trains, statistics of real sets.
+
+    Raises UserError where there is no home folder: no HOME, and a user whom the system does not know.
+    """
+    if given := os.environ.get("PUDM_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "pudm_lite"
+    except RuntimeError:
+        raise UserError(
+            "this user has no home folder: let PUDM_CACHE name a folder for data sets and judges, or set HOME"
+        ) from None
 
 
 def checked_file(name: str) -> Path:
@@ -93,7 +103,11 @@ def checked_file(name: str) -> Path:
             f"data file {name} is not in {data_folder()}: get it with `git checkout -- data`, "
             "or let PUDM_DATA name the folder that holds it"
         )
-    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[name]:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"data file {path} cannot be read ({error.strerror}): see who may read it") from None
+    if digest != SHA256[name]:
         raise UserError(
             f"data file {path} is damaged (its sha256 is not the recorded one): restore it with `git checkout -- data`"
         )

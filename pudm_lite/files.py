@@ -2,7 +2,10 @@
 
 import json
 import os
+import secrets
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,16 +19,16 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises UserError when the folder cannot be written or the disk is full; what was at `path` stays as it was.
     """
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        os.close(handle)
+        temporary.touch(exist_ok=False)  # with the permissions of the user's umask, which tempfile does not ask for
     except OSError as error:
         raise UserError(f"cannot write to {path.parent} ({error.strerror}): choose another folder with --out") from None
-    temporary = Path(name)
     try:
         write(temporary)
-        temporary.chmod(0o644)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # or a power cut could leave the new name with half its content
         os.replace(temporary, path)
     except OSError as error:
         raise _refused(path, error.strerror) from None
@@ -86,10 +89,20 @@ def write_arrays(path: Path, **arrays: Any) -> None:
     write_whole(path, save)
 
 
+def read_arrays(path: Path, *names: str) -> dict[str, Any]:
+    """These NumPy arrays of an .npz file. Raises UserError for any other file, and where one of them is missing."""
+    import numpy as np
+
+    try:
+        with np.load(path) as archive:
+            return {name: archive[name] for name in names}
+    except (*_NO_ARRAYS, AttributeError, TypeError):  # the last two: a single array, which is no archive
+        wanted = ", ".join(f"`{name}`" for name in names)
+        raise UserError(f"{path} is not an .npz file with {wanted}, or is damaged") from None
+
+
 def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of the arrays in an .npz file, read from their headers. Raises UserError for any other file."""
-    import zipfile
-
     from numpy.lib import format as npy
 
     try:
@@ -100,8 +113,14 @@ def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                     npy.read_magic(file)
                     shapes[name.removesuffix(".npy")] = npy.read_array_header_1_0(file)[0]
         return shapes
-    except (OSError, ValueError, zipfile.BadZipFile):
-        raise UserError(f"{path} is not an .npz file of arrays: run the command that wrote it again") from None
+    except _NO_ARRAYS:
+        raise UserError(
+            f"{path} is not an .npz file of arrays: remove it, and run the command that wrote it again"
+        ) from None
+
+
+_NO_ARRAYS = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What is raised by files that are no .npz files or damaged ones."""
 
 
 @contextmanager
@@ -131,14 +150,17 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     with alone(path):
         kept = read_rows(path) if path.exists() else []
         lines = [json.dumps(row) for row in [*kept, *(row for row in rows if row not in kept)]]
-        write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
+        write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="utf-8"))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file. Raises UserError when it is missing or a line is not JSON."""
+    """The rows of a JSON-lines file. Raises UserError when it is missing or a line is no JSON object."""
     if not path.is_file():
         raise UserError(f"no rows at {path}: run an experiment first, or name the rows.jsonl of one")
     try:
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if other := [row for row in rows if not isinstance(row, dict)]:
+            raise ValueError(f"{str(other[0])[:40]!r} is no row")
+        return rows
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a file of JSON lines ({error}): name the rows.jsonl of an experiment") from None

@@ -14,7 +14,15 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import ConfigMixin, DDIMPipeline, DDIMScheduler, DiffusionPipeline, ModelMixin, UNet2DModel
+from diffusers import (
+    ConfigMixin,
+    DDIMPipeline,
+    DDIMScheduler,
+    DiffusionPipeline,
+    ModelMixin,
+    SchedulerMixin,
+    UNet2DModel,
+)
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor, nn
@@ -276,18 +284,32 @@ def open_network(pretrained: str) -> tuple[nn.Module, Process]:
     return load_pipeline(path) if path.exists() else _open_pipeline(pretrained)
 
 
+UNETS = {"UNet2DModel": "diffusers", "LiteUNet": __name__}
+"""The U-Nets that a pipeline may hold, and where each comes from."""
+
+
+def network_named(pretrained: str) -> str:
+    """What the network of a file of `pudm ship`, or of a pipeline's folder, is called in RECIPES; "" where it is no
+    network of ours, such as one of Diffusers with sizes of its own."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(pretrained)
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                return str(json.loads(file.metadata()["row"])["network"])
+        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        return "lite" if index["unet"][-1] == LiteUNet.__name__ else ""
+    except (OSError, SafetensorError, TypeError, KeyError, IndexError, ValueError):
+        return ""  # `open_network` says what is wrong
+
+
 def _open_pipeline(name: str) -> tuple[nn.Module, Process]:
     """A pipeline through Diffusers' own loading, old layouts with all files in one folder included."""
     verbosity = diffusers.utils.logging.get_verbosity()
     diffusers.utils.logging.set_verbosity_error()  # it warns of every U-Net class that is not its own
     try:
-        index = DiffusionPipeline.load_config(name)
-        parts = {part for part, source in index.items() if isinstance(source, list) and source[0]}
-        if parts != {"unet", "scheduler"}:  # before gigabytes are fetched
-            raise UserError(
-                f"{name} is made of {', '.join(sorted(parts)) or 'nothing'}: "
-                "this version trains pixel models, whose pipelines hold a unet and a scheduler"
-            )
+        _check_index(name, DiffusionPipeline.load_config(name))  # before gigabytes are fetched, or anything is imported
         pipeline = DiffusionPipeline.from_pretrained(name)
     except UserError:
         raise
@@ -300,6 +322,37 @@ def _open_pipeline(name: str) -> tuple[nn.Module, Process]:
     return pipeline.unet.eval(), _process_of(name, pipeline.unet, pipeline.scheduler)
 
 
+def _check_index(name: str, index: dict[str, Any]) -> None:
+    """Raises UserError for a pipeline that is not a U-Net of pixels and a scheduler, by classes known here.
+
+    An index names modules to import, and may name code beside it: how much of that Diffusers does depends on its
+    version, so nothing is left to it.
+    """
+    parts = {
+        part: source for part, source in index.items() if isinstance(source, list) and part[0] != "_" and source[0]
+    }
+    if set(parts) != {"unet", "scheduler"}:
+        raise UserError(
+            f"{name} is made of {', '.join(sorted(parts)) or 'nothing'}: "
+            "this version trains pixel models, whose pipelines hold a unet and a scheduler"
+        )
+    known = {
+        "_class_name": _of_diffusers(index.get("_class_name"), DiffusionPipeline),
+        "unet": parts["unet"] in [[module, kind] for kind, module in UNETS.items()],
+        "scheduler": parts["scheduler"][:-1] == ["diffusers"] and _of_diffusers(parts["scheduler"][-1], SchedulerMixin),
+    }
+    if others := [part for part, is_known in known.items() if not is_known]:
+        raise UserError(
+            f"{name} has {index.get(others[0])!r} as its {others[0].strip('_')}, which is not opened: "
+            f"choose a pipeline of Diffusers whose unet is a {' or a '.join(UNETS)}"
+        )
+
+
+def _of_diffusers(name: Any, base: type) -> bool:
+    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    return isinstance(found, type) and issubclass(found, base)
+
+
 def _process_of(name: str, network: nn.Module, scheduler: Any) -> Process:
     """The process that a pipeline's scheduler describes. Raises UserError where l(x) of Eq. 8 cannot be computed."""
     kind, config, settings = type(scheduler).__name__, network.config, scheduler.config
@@ -308,6 +361,10 @@ def _process_of(name: str, network: nn.Module, scheduler: Any) -> Process:
         alpha_bar = torch.cumprod(1 - torch.tensor(settings.trained_betas, dtype=torch.float64), 0)
     reasons = {
         "its U-Net takes a class": config.get("num_class_embeds") or config.get("class_embed_type"),
+        f"its U-Net does not say how large its images are (sample_size is {config.get('sample_size')!r})": not _sides(
+            config.get("sample_size")
+        ),
+        f"its images have {config.in_channels} channels": config.in_channels not in (1, 3),
         f"its {kind} has no alpha_bar inside (0, 1)": alpha_bar is None or not 0 < float(alpha_bar.min()) < 1,
         f"its {kind} predicts {settings.get('prediction_type')}": settings.get("prediction_type", "epsilon")
         not in PREDICTIONS,
@@ -334,13 +391,22 @@ def _open_shipped(path: Path) -> tuple[nn.Module, Process]:
             names = [name for name in file.keys() if name.startswith("network/")]  # noqa: SIM118 (not a dict)
             weights = {name.removeprefix("network/"): file.get_tensor(name).float() for name in names}
             network.load_state_dict(weights)
-    except (OSError, SafetensorError, TypeError, KeyError, RuntimeError):
+    except (OSError, SafetensorError, TypeError, KeyError, RuntimeError, ValueError, AttributeError):
         raise UserError(f"{path} is no trained network: name a file that `pudm ship` wrote") from None
     return network.eval(), process
 
 
 def image_shape(network: nn.Module) -> tuple[int, int, int]:
-    """(C, H, W) of the images that a Diffusers U-Net makes."""
-    size = network.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    return network.config.in_channels, height, width
+    """(C, H, W) of the images that a Diffusers U-Net makes. Raises UserError where its config does not say."""
+    sides = _sides(network.config.sample_size)
+    if not sides:
+        raise UserError(
+            f"the network's sample_size is {network.config.sample_size!r}: give its config the images' side"
+        )
+    return network.config.in_channels, *sides
+
+
+def _sides(sample_size: Any) -> tuple[int, int] | None:
+    """(H, W) of a config's sample_size, which may be one number for both; None where it is no size."""
+    sides = tuple(sample_size) if isinstance(sample_size, (list, tuple)) else (sample_size, sample_size)
+    return sides if len(sides) == 2 and all(type(side) is int and side > 0 for side in sides) else None

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from pudm_lite.errors import UserError
-from pudm_lite.files import read_rows, write_arrays, write_folder, write_rows, write_whole
+from pudm_lite.files import (
+    array_shapes,
+    read_arrays,
+    read_rows,
+    write_arrays,
+    write_folder,
+    write_rows,
+    write_tensors,
+    write_whole,
+)
 
 ROWS = [{"name": "mnist-even", "beta": 0.1, "seeds": [0, 1]}, {"name": "é", "rate": None, "ok": True}]
 
@@ -30,12 +39,35 @@ def test_a_file_is_written_into_folders_that_are_made(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["weights.bin"]
 
 
-def test_a_file_is_replaced_and_readable_by_others(tmp_path):
+def test_a_file_is_replaced(tmp_path):
     path = tmp_path / "notes.txt"
     for text in ("old", "new"):
         write_whole(path, lambda temporary, text=text: temporary.write_text(text))
     assert path.read_text() == "new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o027, 0o077])
+def test_what_is_written_follows_the_umask_of_the_user(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_whole(tmp_path / "made" / "notes.txt", lambda temporary: temporary.write_text("x"))
+        write_arrays(tmp_path / "arrays.npz", x=np.zeros(2))
+        write_tensors(tmp_path / "tensors.pt", {"x": 1})
+        write_rows(tmp_path / "rows.jsonl", ROWS)
+        write_folder(tmp_path / "pipeline", lambda new: write_whole(new / "config.json", lambda path: path.touch()))
+    finally:
+        os.umask(before)
+    for path in tmp_path.rglob("*"):
+        whole = 0o777 if path.is_dir() else 0o666
+        assert stat.S_IMODE(path.stat().st_mode) == whole & ~umask, path
+
+
+def test_what_is_moved_in_has_reached_the_disk_before(tmp_path, monkeypatch):
+    order, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("fsync"), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("replace"), replace(*paths)))
+    write_whole(tmp_path / "notes.txt", lambda temporary: temporary.write_text("x"))
+    assert order == ["fsync", "replace"]
 
 
 def test_until_it_is_whole_the_old_file_stands(tmp_path):
@@ -156,6 +188,40 @@ def test_arrays_come_back_by_name_and_type(tmp_path):
             assert np.array_equal(arrays[name], expected)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no archive", b"PK\x05\x06" + bytes(18), "cut", "spoiled", "single", "objects"],
+    ids=lambda content: content if isinstance(content, str) else content[:6].hex() or "empty",
+)
+def test_what_is_no_archive_of_arrays_is_refused(tmp_path, content):
+    path = tmp_path / "pictures.npz"
+    write_arrays(path, u=np.arange(9999) % 251)
+    whole = path.read_bytes()
+    if content == "cut":
+        path.write_bytes(whole[:-100])
+    elif content == "spoiled":
+        path.write_bytes(whole[:200] + bytes(100) + whole[300:])
+    elif content == "single":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    elif content == "objects":  # pickled: not opened
+        np.savez(path, u=np.array([{}, {}], dtype=object))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"pictures\.npz is not an \.npz file with `u`, or is damaged"):
+        read_arrays(path, "u")
+    if content not in ("spoiled", "objects"):  # their headers are whole
+        with pytest.raises((UserError, KeyError)):
+            array_shapes(path)["u"]
+
+
+def test_arrays_that_are_missing_are_named(tmp_path):
+    write_arrays(tmp_path / "a.npz", u=np.zeros(3))
+    assert list(read_arrays(tmp_path / "a.npz", "u")) == ["u"]
+    with pytest.raises(UserError, match=r"is not an \.npz file with `u`, `s`"):
+        read_arrays(tmp_path / "a.npz", "u", "s")
+
+
 def test_missing_rows_are_named_with_their_remedy(tmp_path):
     with pytest.raises(UserError, match=r"no rows at .*rows\.jsonl: run an experiment first"):
         read_rows(tmp_path / "rows.jsonl")
@@ -163,12 +229,13 @@ def test_missing_rows_are_named_with_their_remedy(tmp_path):
         read_rows(tmp_path)
 
 
-def test_what_is_not_json_is_named_and_left_alone(tmp_path):
+@pytest.mark.parametrize("content", [b'{"name": 1}\nnot json\n', b"5\n", b"[1, 2]\n", b"\xff\xfe\n", b"[" * 99999])
+def test_what_is_no_row_is_named_and_left_alone(tmp_path, content):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"name": 1}\nnot json\n')
+    path.write_bytes(content)
     for action in (lambda: read_rows(path), lambda: write_rows(path, ROWS)):
         with pytest.raises(UserError, match="is not a file of JSON lines") as error:
             action()
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
-    assert path.read_text() == '{"name": 1}\nnot json\n'
+    assert path.read_bytes() == content

@@ -1,6 +1,7 @@
 """Networks: shapes and recipes, the round trip through Diffusers' format, and models that others trained."""
 
 import json
+import pathlib
 import shutil
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from diffusers import (
     DiffusionPipeline,
     EDMDPMSolverMultistepScheduler,
     LDMPipeline,
+    UNet2DConditionModel,
     UNet2DModel,
     VQModel,
 )
@@ -367,3 +369,88 @@ def test_a_network_is_made_again_from_its_config():
         assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in network.named_parameters()}
     with pytest.raises(TypeError):
         LiteUNet(32, 3, 3)
+
+
+@pytest.mark.parametrize("size", [None, 0, -16, 16.0, "16", [16], [16, None]])
+def test_a_network_that_does_not_say_its_size_is_refused(pretrained, tmp_path, size):
+    _edit(pretrained, tmp_path / "other", "unet/config.json", sample_size=size)
+    with pytest.raises(UserError, match="cannot be trained here, its U-Net does not say how large its images are"):
+        open_network(str(tmp_path / "other"))
+
+
+def test_a_network_of_oblong_images_is_opened(pretrained, tmp_path):
+    _edit(pretrained, tmp_path / "other", "unet/config.json", sample_size=[16, 32])
+    assert image_shape(open_network(str(tmp_path / "other"))[0]) == (3, 16, 32)
+
+
+def test_a_conditional_network_is_refused(tmp_path):
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 8), norm_num_groups=4, cross_attention_dim=8, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"has .*UNet2DConditionModel.* as its unet, which is not opened: choose"):
+        open_network(str(tmp_path))
+
+
+def _edit(folder, target, file, **values):
+    """A copy of a pipeline with other values in one of its JSON files."""
+    shutil.copytree(folder, target)
+    path = target / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+CODE = "import pathlib; pathlib.Path({mark!r}).touch()\nclass LiteUNet: pass\nclass DDPMPipeline: pass\n"
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"_class_name": ["pipeline", "DDPMPipeline"]},
+        {"_class_name": "pipeline"},
+        {"_class_name": None},
+        {"_class_name": "UNet2DModel"},
+        {"unet": ["unet", "LiteUNet"]},
+        {"unet": ["my_unet", "LiteUNet"]},
+        {"unet": ["pudm_lite.sources", "LiteUNet"]},
+        {"unet": ["diffusers", "LiteUNet"]},
+        {"unet": ["diffusers", "VQModel"]},
+        {"unet": ["diffusers", "UNet2DModel", "more"]},
+        {"scheduler": ["scheduler", "DDPMScheduler"]},
+        {"scheduler": ["my_scheduler", "DDPMScheduler"]},
+        {"scheduler": ["diffusers", "UNet2DModel"]},
+        {"scheduler": ["diffusers", None]},
+        {"scheduler": ["diffusers"]},
+    ],
+    ids=str,
+)
+def test_only_classes_of_diffusers_and_of_this_package_are_opened(pretrained, tmp_path, monkeypatch, index):
+    """Code beside the index, and modules that can be imported, under every name that the index gives them."""
+    folder, mark = tmp_path / "other", tmp_path / "it_ran"
+    _edit(pretrained, folder, "model_index.json", **index)
+    for at in ("", "unet", "scheduler"):
+        for name in ("pipeline", "unet", "scheduler", "my_unet", "my_scheduler"):
+            (folder / at / f"{name}.py").write_text(CODE.format(mark=str(mark)))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *a, **k: pytest.fail("it was opened"))
+    with pytest.raises(
+        UserError, match="which is not opened: choose a pipeline of Diffusers whose unet is a UNet2DMod"
+    ):
+        open_network(str(folder))
+    assert not mark.exists()
+
+
+class Bomb:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.mark,)
+
+
+def test_no_pickled_code_runs(pretrained, tmp_path):
+    folder, mark = old_layout(pretrained, tmp_path / "old", pickled=True), tmp_path / "it_ran"
+    torch.save({"conv_in.weight": Bomb(mark)}, folder / "diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot open"):
+        open_network(str(folder))
+    assert not mark.exists()

@@ -2,8 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..runs.experiments import Experiment
 
 HELP = "Judge images: non-sensitive rate with interval, Fréchet distance with its floor."
 
@@ -22,21 +28,38 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import json
 
-    import numpy as np
     import torch
 
+    from ..files import read_arrays
     from ..runs.experiments import experiment, material
     from ..runs.measuring import measures
 
     exp = experiment(options.experiment)
     try:
-        with np.load(options.images) as arrays:
-            images = torch.from_numpy(arrays["images"])
-    except (OSError, ValueError, KeyError):
+        images = read_arrays(options.images, "images")["images"]
+    except UserError:
         raise UserError(
             f"{options.images} is not an .npz file with an array `images`: write one with `pudm sample`"
         ) from None
-    if len(images) < 2:
-        raise UserError(f"{options.images} holds {len(images)} images; at least 2 are needed to measure anything")
-    row, _ = measures(images, material(exp), options.features)
+    _check(images, options.images, exp)
+    row, _ = measures(torch.from_numpy(images), material(exp), options.features)
     print(json.dumps(row, indent=1))
+
+
+def _check(images: "np.ndarray", path: Path, exp: "Experiment") -> None:
+    """Raises UserError for what is no array of pictures that the experiment's judge was made for.
+
+    Those are as large as the networks draw them: other sizes it would crop or interpolate, and misread.
+    """
+    from ..networks import RECIPES, recipe_for
+
+    sides = sorted({recipe_for(network, exp.data).image_size for network in RECIPES})
+    wanted = f"uint8 of shape (n, 1 or 3, S, S), S = {' or '.join(map(str, sides))}, as `pudm sample` writes them"
+    fits = images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[2:] in [(side, side) for side in sides]
+    if images.dtype != "uint8" or not fits:
+        raise UserError(
+            f"the images of {path} are {images.dtype} of shape {images.shape}; "
+            f"{exp.configuration} is judged on {wanted}"
+        )
+    if len(images) < 2:
+        raise UserError(f"{path} holds {len(images)} images; at least 2 are needed to measure anything")

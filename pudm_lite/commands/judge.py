@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
+from .given import count, refuse_unused, seed
 from .options import writable
 
 HELP = "The classifier that tells normal from sensitive: train it, and measure it on real test images."
@@ -20,11 +21,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--normal", type=Path, default=None, help="folders: normal images")
     parser.add_argument("--sensitive", type=Path, default=None, help="folders: sensitive images")
-    parser.add_argument("--seed", type=int, default=0, help="seed")
+    parser.add_argument("--seed", type=seed, default=0, help="seed")
     parser.add_argument(
-        "--epochs", type=int, default=None, help="passes over the training set (default: the data set's)"
+        "--epochs", type=count, default=None, help="passes over the training set (default: the data set's)"
     )
-    parser.add_argument("--batch-size", type=int, default=None, help="images a step (default: the data set's)")
+    parser.add_argument("--batch-size", type=count, default=None, help="images a step (default: the data set's)")
     parser.add_argument(
         "--from-scratch", action="store_true", help="do without ImageNet weights (mnist always does); takes longer"
     )
@@ -43,13 +44,12 @@ def run(options: argparse.Namespace) -> None:
 
     o = options
     own = o.dataset == "folders"
-    for name, value in (("--epochs", o.epochs), ("--batch-size", o.batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1; got {value}")
     if own and not (o.normal and o.sensitive and o.out):
         raise UserError("a judge of your own images needs --normal DIR, --sensitive DIR and --out FILE")
     if not own and (o.normal or o.sensitive):
         raise UserError(f"--normal and --sensitive belong to `pudm judge train folders`, not to {o.dataset}")
+    if o.dataset == "mnist":
+        refuse_unused(o, ["from_scratch"], "the judge of mnist always starts from scratch")
     out = o.out or _place(o.dataset)
     writable(out.parent)
     bar = None
@@ -76,11 +76,12 @@ def _training(o: argparse.Namespace) -> Iterator[tuple]:
     if o.dataset == "mnist":
         return train_judge(mnist(train=True), mnist(train=False), **length)
     if o.dataset == "folders":
+        from ..sources.finding import in_words
         from ..sources.folders import read_folder
 
         normal, skipped = read_folder(o.normal, 128, 3)
         sensitive, others = read_folder(o.sensitive, 128, 3)
-        for path in skipped + others:
-            print(f"skipped {path}: it does not open as an image")
+        for line in in_words(skipped + others):
+            print(line)
         return train_two_class(normal, sensitive, from_scratch=o.from_scratch, **length)
     return train_resnet_judge(o.dataset, from_scratch=o.from_scratch, **length)

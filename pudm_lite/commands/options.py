@@ -2,8 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from .given import count, refuse_unused, seed, steps
+
+if TYPE_CHECKING:
+    from ..training import TrainConfig
 
 METHOD_NAMES = "unsupervised, supervised, pn, upu, nnpu, abspu, pnu"
 DEFAULT_BETA = 0.1
@@ -17,7 +22,7 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
         default=DEFAULT_BETA,
         help="assumed sensitive share of the unlabeled data, inside (0, 1)",
     )
-    p.add_argument("--seed", type=int, default=0, help="seed of split, initialisation, draws and samples")
+    p.add_argument("--seed", type=seed, default=0, help="seed of split, initialisation, draws and samples")
     length = p.add_mutually_exclusive_group()
     length.add_argument(
         "--minutes",
@@ -25,7 +30,7 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
         default=None,
         help="training time in minutes, turned into steps by timing a few (default: the network's steps)",
     )
-    length.add_argument("--steps", type=int, default=None, help="training steps (default: the network's)")
+    length.add_argument("--steps", type=steps, default=None, help="training steps (default: the network's)")
     add_shared_options(p, out, n_samples=2000)
 
 
@@ -42,7 +47,7 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
     p.add_argument("--sampler", default=None, help="ddpm, ddim or dpmpp, a few-step solver (default: the network's)")
     p.add_argument(
         "--sampler-steps",
-        type=int,
+        type=count,
         default=None,
         help="network evaluations per image, 1 to 1000 (default: the network's)",
     )
@@ -68,33 +73,83 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
 
 
 def number_of_samples(text: str) -> int:
-    """A number, or 0 for `test`: as many as test images."""
-    return 0 if text == "test" else int(text)
+    """A number from 1 on, or 0 for `test`: as many as test images."""
+    if text == "test":
+        return 0
+    try:
+        return count(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; `test` takes as many as there are test images") from None
+
+
+def settings_of(o: argparse.Namespace) -> dict[str, Any]:
+    """What --set says, by the names of TrainConfig.
+
+    Raises UserError for what is said twice, and for what has an option of its own.
+    """
+    from ..runs.experiments import parse_settings
+
+    settings = parse_settings(o.set)
+    if own := settings.keys() & {"method", "beta", "seed", "steps"}:
+        raise UserError(f"--set takes no {min(own)}: that is --{min(own)}")
+    if len(settings) < len(o.set):
+        raise UserError(f"--set is given one setting twice in {' '.join(o.set)}: one would not be used")
+    return settings
+
+
+def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> None:
+    """Raises UserError for what was given and is used by none of the runs.
+
+    methods: their names. trained: the TrainConfig of each.
+    """
+    from ..networks import network_named
+    from ..risks import BETA_FREE
+
+    if set(methods) <= set(BETA_FREE):
+        refuse_unused(o, ["beta"], f"it does not act on {' or '.join(dict.fromkeys(methods))}")
+    if set(methods) == {"pretrained"}:
+        refuse_unused(o, ["steps", "minutes"], "--method pretrained draws from the model as it is, and trains nothing")
+    for name in settings_of(o):
+        if not any(_acts(name, config) for config in trained):
+            raise UserError(f"{name} of --set would not be used: {IDLE.get(name, 'nothing is trained')}")
+    pretrained = vars(o).get("pretrained")  # `figure1` has none
+    if pretrained and network_named(pretrained) not in ("", o.network):
+        refuse_unused(o, ["network"], f"{pretrained} is a {network_named(pretrained)} network")
+
+
+IDLE = {"s_per_batch": "it belongs to stream=two", "kernel_learning_rate": "it belongs to optimiser=muon"}
+"""Why a setting may be idle, other than that nothing is trained."""
+
+
+def _acts(name: str, config: "TrainConfig") -> bool:
+    """Whether a setting acts on a run. Of one that trains nothing the size of a batch is looked at all the same."""
+    if name == "s_per_batch" and config.stream != "two":
+        return False
+    if name == "kernel_learning_rate" and config.optimiser != "muon":
+        return False
+    return config.steps > 0 or name == "batch_size"
 
 
 def experiments_of(
     o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "", images: str = ""
 ) -> list:
     """The experiments that the options name, one a method. Raises UserError before any work for what cannot be."""
-    from ..runs.experiments import experiment, parse_settings
+    from ..runs.experiments import experiment
     from ..runs.parallel import steps_for
 
-    if o.minutes is not None and o.minutes <= 0:
-        raise UserError(f"--minutes must be larger than 0; got {o.minutes:g}")
-    writable(o.out)
-
+    if o.minutes is not None and not 0 < o.minutes < 10**6:
+        raise UserError(f"--minutes must be larger than 0 and less than a million; got {o.minutes:g}")
     named = {name: getattr(o, name) for name in ("n_samples", "sampler", "sampler_steps", "features", "beta", "seed")}
-    named |= parse_settings(o.set)
+    named |= settings_of(o)
 
     def build(**length: int) -> list:
         settings = {**length, **named}
         return [experiment(configuration, m, o.network, pretrained, images, **settings) for m in dict.fromkeys(methods)]
 
-    if o.steps is not None:
-        return build(steps=o.steps)
-    if o.minutes is not None:
-        return build(steps=steps_for(o.minutes, build(), o.out))
-    return build()
+    experiments = build() if o.steps is None else build(steps=o.steps)
+    refuse_idle(o, methods, [exp.train for exp in experiments])
+    writable(o.out)
+    return experiments if o.minutes is None else build(steps=steps_for(o.minutes, experiments, o.out))
 
 
 def writable(folder: Path) -> None:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .given import refuse_unused
+
 HELP = "The paper's Tables 2 to 5 from rows of finished runs, the paper's values beside them."
 
 
@@ -39,8 +41,8 @@ def run(options: argparse.Namespace) -> None:
     from ..results.table_formats import FORMATS
     from ..results.tables import select, table
 
-    if options.runs and options.format != "md":
-        raise UserError("--runs is written as Markdown alone: leave out --format")
+    if options.runs:
+        refuse_unused(options, ["format"], "--runs is written as Markdown alone")
     rows = [row for path in options.rows for row in read_rows(path)]
     if not rows:
         raise UserError("no rows to report: run an experiment first")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UserError
+from .given import count, seed
 from .options import writable
 
 HELP = "Draw images from a trained model."
@@ -15,10 +16,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="the folder `pipeline` of a run, any unconditional Diffusers pipeline (folder or hub name), or a file of "
         "`pudm ship`",
     )
-    parser.add_argument("--n-samples", type=int, default=64, help="images")
+    parser.add_argument("--n-samples", type=count, default=64, help="images")
     parser.add_argument("--sampler", default="ddpm", help="ddpm, ddim or dpmpp")
-    parser.add_argument("--sampler-steps", type=int, default=25, help="network evaluations per image, 1 to 1000")
-    parser.add_argument("--seed", type=int, default=0, help="seed; one seed and one image number give one picture")
+    parser.add_argument("--sampler-steps", type=count, default=25, help="network evaluations per image, 1 to 1000")
+    parser.add_argument("--seed", type=seed, default=0, help="seed; one seed and one image number give one picture")
     parser.add_argument(
         "--out",
         type=Path,
@@ -38,8 +39,6 @@ def run(options: argparse.Namespace) -> None:
 
     if options.sampler not in SAMPLERS:
         raise UserError(f"unknown sampler {options.sampler!r}; known: {', '.join(SAMPLERS)}")
-    if options.n_samples < 1:
-        raise UserError(f"--n-samples must be at least 1; got {options.n_samples}")
     if options.out.suffix not in (".npz", ".png"):
         raise UserError(f"--out must end in .npz or .png; got {options.out}")
     network, process = open_network(options.model)

@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from ..errors import UserError
-from .options import DEFAULT_BETA, METHOD_NAMES, add_shared_options, writable
+from .given import count, seed, steps
+from .options import DEFAULT_BETA, METHOD_NAMES, add_shared_options, refuse_idle, settings_of, writable
 
 HELP = "Run every method on every configuration with every beta and seed; a JSON line each goes to OUT/rows.jsonl."
 
@@ -33,8 +34,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="assumed sensitive shares, inside (0, 1); `estimate`: estimated from U and S before the runs start. "
         "Methods that beta does not act on run once a seed",
     )
-    parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED", help="seeds")
-    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the network's)")
+    parser.add_argument("--seed", nargs="+", type=seed, default=[0, 1, 2, 3, 4], metavar="SEED", help="seeds")
+    parser.add_argument("--steps", type=steps, default=None, help="training steps (default: the network's)")
     parser.add_argument(
         "--pretrained",
         default="",
@@ -43,12 +44,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lanes",
-        type=int,
+        type=count,
         default=None,
         help="runs side by side (default: one a GPU, or one a CPU core; with --slurm, as many as SLURM lets)",
     )
     parser.add_argument(
-        "--processes", type=int, default=1, help="processes that share each run, a GPU each, by accelerate launch"
+        "--processes", type=count, default=1, help="processes that share each run, a GPU each, by accelerate launch"
     )
     parser.add_argument(
         "--slurm",
@@ -71,18 +72,15 @@ def _beta(text: str) -> float | str:
 def run(options: argparse.Namespace) -> None:
     from functools import partial
 
-    from ..runs.experiments import parse_settings
+    from ..runs.experiments import experiment
     from ..runs.launch import launch
     from ..runs.parallel import pool, run_and_keep
     from ..runs.sweep import Engine, plan, sweep
 
     o = options
-    for name, value in (("--lanes", o.lanes), ("--processes", o.processes)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1; got {value}")
-    settings = parse_settings(o.set)
-    if own := settings.keys() & {"method", "beta", "seed", "steps"}:
-        raise UserError(f"--set takes no {min(own)}: that is --{min(own)}")
+    training = settings_of(o) | ({} if o.steps is None else {"steps": o.steps})
+    named = [experiment(c, m, o.network, o.pretrained, **training) for c in o.experiment for m in o.method]
+    refuse_idle(o, o.method, [exp.train for exp in named])
     writable(o.out)
     job = run_and_keep if o.processes == 1 else partial(launch, processes=o.processes)
     engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes)
@@ -90,8 +88,7 @@ def run(options: argparse.Namespace) -> None:
         from ..runs.cluster import executor, submit
 
         engine = partial(submit, job, executor=executor(o.out, o.slurm, o.lanes or 0, o.processes))
-    sampling = {name: value for name in ("sampler", "sampler_steps", "features") if (value := getattr(o, name))}
-    training = settings | ({} if o.steps is None else {"steps": o.steps})
+    sampling = {name: getattr(o, name) for name in ("sampler", "sampler_steps", "features")}
     entries = plan(
         o.experiment, o.method, o.beta, o.seed, o.out, o.network, o.pretrained, o.n_samples, sampling, **training
     )

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UserError
+from .given import refuse_unused, whole
 from .options import METHOD_NAMES, add_options, experiments_of, run_and_print
 
 HELP = "Train one model, sample and judge it; one JSON line goes to OUT/rows.jsonl."
@@ -40,23 +41,28 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="folder of normal images that are not in --unlabeled: they train a judge, and samples are measured",
     )
     own.add_argument(
-        "--image-size", type=int, default=None, metavar="N", help="pixels a side (default: the files' own)"
+        "--image-size", type=whole(1, 4096), default=None, metavar="N", help="pixels a side (default: the files' own)"
     )
     own.add_argument("--strict", action="store_true", help="stop at a file that is no image, rather than leave it out")
     add_options(parser, "outputs/train")
 
 
 def run(options: argparse.Namespace) -> None:
-    configuration, images = options.experiment, ""
-    if options.unlabeled or options.sensitive:
+    o = options
+    configuration, images = o.experiment, ""
+    if o.unlabeled or o.sensitive:
         from ..runs.own_images import prepare
         from .options import writable
 
-        if not (options.unlabeled and options.sensitive):
+        if not (o.unlabeled and o.sensitive):
             raise UserError("images of your own need both --unlabeled DIR and --sensitive DIR")
-        writable(options.out)
-        path = prepare(
-            options.unlabeled, options.sensitive, options.normal_test, options.image_size, options.strict, options.out
-        )
+        refuse_unused(o, ["experiment"], "the images are those of --unlabeled and --sensitive")
+        if not o.normal_test:
+            refuse_unused(o, ["features"], "samples are not measured without --normal-test DIR")
+        writable(o.out)
+        path = prepare(o.unlabeled, o.sensitive, o.normal_test, o.image_size, o.strict, o.out)
         configuration, images = path.stem, str(path)
-    run_and_print(options, experiments_of(options, configuration, [options.method], options.pretrained, images))
+    else:
+        own = ["normal_test", "image_size", "strict"]
+        refuse_unused(o, own, "it belongs to images of your own, which need --unlabeled DIR and --sensitive DIR")
+    run_and_print(o, experiments_of(o, configuration, [o.method], o.pretrained, images))

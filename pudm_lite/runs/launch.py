@@ -29,9 +29,11 @@ def command_of(exp: Experiment, root: Path) -> list[str]:
     if exp.pretrained:
         named["--pretrained"] = exp.pretrained
     usual = asdict(experiment(exp.configuration, exp.method, exp.network, exp.pretrained).train)
-    others = [f"{name}={value}" for name, value in asdict(exp.train).items() if value != usual[name]]
+    others = {name: value for name, value in asdict(exp.train).items() if value != usual[name]}
+    named |= {f"--{name}": others.pop(name) for name in ("beta", "seed", "steps") if name in others}
+    settings = [f"{name}={value}" for name, value in others.items()]
     command = ["train", *(str(word) for option in named.items() for word in option)]
-    return [*command, "--set", *others] if others else command
+    return [*command, "--set", *settings] if settings else command
 
 
 def launch(exp: Experiment, folder: Path, report: Report, processes: int) -> Row:

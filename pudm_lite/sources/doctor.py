@@ -12,6 +12,8 @@ from .weights import PUBLISHED
 SETS = ("mnist", "cifar10", "stl10", "celeba")
 WEIGHTS = ("judge-mnist", "judge-cifar10", "judge-stl10", "judge-celeba", "models", *PUBLISHED)
 NAMES = SETS + WEIGHTS
+IN_DATA = {"mnist": "mnist.npz", "judge-mnist": "judge_mnist.safetensors", "models": "models/"}
+"""What the repository brings along, and how its files in data/ begin."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,8 @@ def look(name: str) -> Finding:
     """Look for one of NAMES; reads every byte of it. Raises UserError for another name."""
     if name not in NAMES:
         raise UserError(f"unknown data set or weights {name!r}; known: {', '.join(NAMES)}")
-    root = cache_folder() / "datasets"
-    in_data = {"mnist": "mnist.npz", "judge-mnist": "judge_mnist.safetensors", "models": "models/"}
-    if name in in_data:
-        files = [(file, wanted) for file, wanted in SHA256.items() if file.startswith(in_data[name])]
+    if name in IN_DATA:
+        files = [(file, wanted) for file, wanted in SHA256.items() if file.startswith(IN_DATA[name])]
         looked = [_file(data_folder() / file, "sha256", wanted) for file, wanted in files]
         return Finding(name, tuple(looked), "restore data/ with `git checkout -- data`")
     if name.startswith("judge-"):
@@ -73,6 +73,7 @@ def look(name: str) -> Finding:
     if weights := PUBLISHED.get(name):
         found = _file(weights.path, "sha256", weights.digits)
         return Finding(name, (found,), f"`pudm data download {name}`, or put the file there")
+    root = cache_folder() / "datasets"
     if name == "celeba":
         return _celeba(root)
     from torchvision.datasets import CIFAR10, STL10

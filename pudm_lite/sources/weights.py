@@ -20,8 +20,14 @@ class Published:
 
     @property
     def path(self) -> Path:
-        """Where its own library looks for it: $TORCH_HOME/hub/checkpoints."""
-        return Path(torch.hub.get_dir()) / "checkpoints" / self.file
+        """Where its own library looks for it: $TORCH_HOME/hub/checkpoints.
+
+        Raises UserError where there is no home folder, in which that would lie: torch hub would make one called ~.
+        """
+        hub = torch.hub.get_dir()
+        if hub.startswith("~"):
+            raise UserError("this user has no home folder: let TORCH_HOME name a folder for weights, or set HOME")
+        return Path(hub) / "checkpoints" / self.file
 
     @property
     def digits(self) -> str:

@@ -163,8 +163,8 @@ def test_without_the_data_the_command_is_named(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["mnist", "--epochs", 0], "--epochs must be at least 1"),
-        (["mnist", "--batch-size", -3], "--batch-size must be at least 1"),
+        (["mnist", "--epochs", 0], "--epochs: it takes a whole number from 1"),
+        (["mnist", "--batch-size", -3], "--batch-size: it takes a whole number from 1"),
         (["folders", "--normal", "a"], "needs --normal DIR, --sensitive DIR and --out FILE"),
         (["stl10", "--normal", "a"], "belong to `pudm judge train folders`"),
     ],

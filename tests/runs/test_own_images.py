@@ -9,6 +9,8 @@ from PIL import Image
 
 from pudm_lite import cli
 from pudm_lite.datasets import source
+from pudm_lite.measures.judge import mnist_judge
+from pudm_lite.runs import own_images
 from pudm_lite.runs.own_images import prepare
 
 
@@ -62,6 +64,50 @@ def test_other_images_are_another_data_set(folders, tmp_path):
     with np.load(one) as arrays:
         assert arrays["u"].shape == (44, 1, 28, 28)
         assert len(arrays["test"]) == 0
+
+
+def test_a_damaged_file_of_images_is_written_again(folders, tmp_path, capsys):
+    file = prepare(folders / "u", folders / "s", None, None, False, tmp_path)
+    whole = file.read_bytes()
+    for damaged in (whole[:-50], b""):
+        capsys.readouterr()
+        file.write_bytes(damaged)
+        assert prepare(folders / "u", folders / "s", None, None, False, tmp_path) == file
+        assert f"{file} is damaged: it is written again" in capsys.readouterr().out
+        assert np.load(file)["u"].shape == (44, 1, 28, 28)
+    with np.load(file) as arrays:
+        others = dict(arrays)
+    others["u"][0] += 1
+    np.savez_compressed(file, **others)  # a whole file of other pixels
+    prepare(folders / "u", folders / "s", None, None, False, tmp_path)
+    assert "is damaged" in capsys.readouterr().out
+    prepare(folders / "u", folders / "s", None, None, False, tmp_path)
+    assert "is damaged" not in capsys.readouterr().out
+
+
+def test_a_damaged_judge_is_trained_again(folders, tmp_path, capsys, monkeypatch):
+    trained = []
+
+    def train(normal, sensitive):
+        trained.append(len(normal))
+        yield 1, 1, mnist_judge()
+
+    monkeypatch.setattr(own_images, "train_two_class", train)
+    for content in (None, b"half", None):
+        file = prepare(folders / "u", folders / "s", folders / "test", None, False, tmp_path)
+        if content is not None:
+            file.with_suffix(".safetensors").write_bytes(content)
+    assert trained == [40, 40]
+    said = capsys.readouterr().out
+    assert said.count("is damaged: the judge is trained again") == 1
+    assert said.count(mnist_judge().sentence()) == 3
+
+
+def test_outputs_stay_out_of_the_images_and_nothing_is_written(folders, capsys):
+    before = sorted(path for path in folders.rglob("*") if path.is_file())
+    assert train(folders, folders / "u" / "outputs") == 2
+    assert "pudm: --out lies in" in capsys.readouterr().err
+    assert sorted(path for path in folders.rglob("*") if path.is_file()) == before
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from pudm_lite.errors import UserError
-from pudm_lite.sources.folders import folder_images, image_files, read_folder
+from pudm_lite.sources.finding import LeftOut
+from pudm_lite.sources.folders import folder_images, read_folder
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -99,15 +100,6 @@ def test_sizes_are_cut_to_the_centre_square_and_interpolated(tmp_path):
 # Files
 
 
-def test_files_below_the_folder_are_found_in_order(tmp_path):
-    for at, name in (("", "b.png"), ("sub/deep", "c.JPG"), ("", "a.png"), (".hidden", "d.png")):
-        put(tmp_path / at, GREY, name)
-    put(tmp_path, GREY, "._a.png")
-    (tmp_path / "notes.txt").write_text("not an image")
-    (tmp_path / "folder.png").mkdir()
-    assert [str(path.relative_to(tmp_path)) for path in image_files(tmp_path)] == ["a.png", "b.png", "sub/deep/c.JPG"]
-
-
 def spoil(folder: Path) -> list[Path]:
     """Three files that do not open: empty, no image, cut short."""
     put(folder, COLOUR, "whole.png")
@@ -118,20 +110,24 @@ def spoil(folder: Path) -> list[Path]:
     return bad
 
 
+def paths(left_out: list[LeftOut]) -> list[Path]:
+    return [one.path for one in left_out]
+
+
 @pytest.mark.parametrize("size", [None, 4])
 def test_bad_files_are_named_and_skipped(tmp_path, size):
     bad = spoil(tmp_path)
     images, skipped = read_folder(tmp_path, size=size)
-    assert (len(images), skipped) == (1, bad)
+    assert (len(images), paths(skipped)) == (1, bad)
 
 
 def test_strict_refuses_bad_files(tmp_path):
     bad = spoil(tmp_path)
     with pytest.raises(UserError) as error:
         read_folder(tmp_path, strict=True)
-    assert str(error.value).startswith("image files that do not open (3): ")
+    assert str(error.value).startswith("not everything is an image that opens (3): ")
     assert all(str(path) in str(error.value) for path in bad)
-    (tmp_path / "whole.png").rename(tmp_path / "other.txt")
+    (tmp_path / "whole.png").rename(tmp_path / ".hidden.txt")
     for path in bad:
         path.unlink()
     put(tmp_path, COLOUR)
@@ -141,7 +137,7 @@ def test_strict_refuses_bad_files(tmp_path):
 def test_floating_point_pixels_are_a_bad_file(tmp_path):
     put(tmp_path, GREY)
     put(tmp_path, Image.fromarray(GREY.astype(np.float32)), "f.tif")
-    assert [path.name for path in read_folder(tmp_path)[1]] == ["f.tif"]
+    assert paths(read_folder(tmp_path)[1]) == [tmp_path / "f.tif"]
 
 
 # Three folders
@@ -158,7 +154,7 @@ def three(tmp_path):
 
 def test_three_grey_folders(three):
     found = folder_images(three / "u", three / "s", three / "t")
-    assert (found.channels, found.size, found.skipped, found.notes) == (1, 8, [], [])
+    assert (found.channels, found.size, found.left_out, found.notes) == (1, 8, [], [])
     assert (found.u.shape, found.s.shape, found.test.shape) == ((5, 1, 8, 8), (3, 1, 8, 8), (2, 1, 8, 8))
     assert torch.equal(found.s, read_folder(three / "s")[0])
 
@@ -206,8 +202,8 @@ def test_bad_files_of_all_folders_are_named(three):
     for path in bad:
         path.touch()
     found = folder_images(three / "u", three / "s", three / "t")
-    assert (found.skipped, len(found.u), len(found.test)) == (bad, 5, 2)
-    with pytest.raises(UserError, match=r"image files that do not open \(1\): .*x\.png;"):
+    assert (paths(found.left_out), len(found.u), len(found.test)) == (bad, 5, 2)
+    with pytest.raises(UserError, match=r"image that opens \(1\): .*x\.png: it does not open"):
         folder_images(three / "u", three / "s", three / "t", strict=True)
 
 
@@ -230,3 +226,20 @@ def test_a_folder_that_cannot_be_used(three, folder, state, said, size):
         folder_images(three / "u", three / "s", three / "t", size=size)
     assert said in str(error.value)
     assert str(three / folder) in str(error.value)
+
+
+def test_what_lies_about_is_told_of_all_folders_and_strict_stops_at_it(three):
+    (three / "s" / "IMG.HEIC").write_bytes(b"x")
+    (three / "t" / "gone.png").symlink_to("nowhere")
+    folders = three / "u", three / "s", three / "t"
+    assert paths(folder_images(*folders).left_out) == [three / "s" / "IMG.HEIC", three / "t" / "gone.png"]
+    with pytest.raises(UserError, match=r"gone\.png: a link that leads nowhere; .*IMG\.HEIC: \.heic needs converting"):
+        folder_images(*folders, strict=True)
+    with pytest.raises(UserError, match="gone"):
+        read_folder(three / "t", strict=True)
+
+
+@pytest.mark.parametrize("folder", ["u", "s", "t"])
+def test_outputs_go_into_none_of_the_folders(three, folder):
+    with pytest.raises(UserError, match="--out lies in"):
+        folder_images(three / "u", three / "s", three / "t", out=three / folder / "outputs")
