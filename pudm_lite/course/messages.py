@@ -1,6 +1,6 @@
 """What crosses the border between the grader and a submission: tensors, numbers and text, as safetensors.
 
-Both sides may be lied to, so nothing here can run code, and no message can grow: each tensor arrives with all its bytes.
+Either side may be lied to, so nothing here can run code, and no message grows: each tensor comes with all its bytes.
 """
 
 import json

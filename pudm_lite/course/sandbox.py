@@ -22,8 +22,8 @@ from .checks.harness import WrongAnswer
 from .messages import NoMessage
 from .walls import KINDS, command
 
-LOADING = 120.0
-"""Seconds for what is not the student's: starting Python and loading PyTorch, on a slow disk."""
+LOADING = 60.0
+"""Seconds for what is not the student's: starting Python, reading a notebook, loading libraries, on a slow disk."""
 PROCESSES = 32
 """At most, of one submission; no exercise needs a second one."""
 BARE_MB = 1024
@@ -77,7 +77,7 @@ class Child:
         with theirs:
             self.process = subprocess.Popen(
                 command(walls() if self.kind is None else self.kind, child),
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd=tempfile.gettempdir(),
@@ -87,8 +87,8 @@ class Child:
         self.line = ours
         self.watch = Watch(self.process.pid, self.memory_mb)
         self._told(LOADING, "its process did not start")
-        self._send(self.notebook, self.seconds)
-        return self._told(self.seconds, "its cells could not be read")
+        self._send(self.notebook, LOADING)
+        return self._told(LOADING, "its cells could not be read")
 
     def start(self) -> None:
         """Run the definitions. Raises WrongAnswer when they do not end, now and whenever it is asked again."""
@@ -98,11 +98,9 @@ class Child:
             if self.process is None:
                 self.definitions()
             self._send(json.dumps({"memory_mb": self.memory_mb}).encode(), self.seconds)
-            self._told(LOADING, "PyTorch was not loaded")
+            self._told(LOADING, "what it imports was not loaded")
             self.watch.from_here()
-            self._told(
-                self.seconds, "the notebook's definitions (imports, classes, constants) did not run to their end"
-            )
+            self._told(self.seconds, "the notebook's functions, classes and constants were not defined")
             self.ready = True
         except WrongAnswer as wrong:
             self.broken = str(wrong)
@@ -177,7 +175,7 @@ def environment() -> dict[str, str]:
     """What a submission may know of the grader's environment: where Python finds its modules."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
     modules = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
-    return kept | {"PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "HOME": tempfile.gettempdir(), "LC_ALL": "C.UTF-8"}
+    return kept | {"PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "HOME": "/tmp", "LC_ALL": "C.UTF-8"}
 
 
 def kill(process: int) -> None:

@@ -72,6 +72,10 @@ def enclose(folders: Iterable[str]) -> None:
     new = "/proc"  # a folder that is there and holds none of the others
     size = f"size={SCRATCH},mode=1777"
     mount("tmpfs", new, "tmpfs", 0, size)
+    for name in ("proc", "tmp"):
+        Path(new, name).mkdir()
+    mount("tmpfs", f"{new}/tmp", "tmpfs", 0, size)
+    mount("proc", f"{new}/proc", "proc", 0)
     for path in (*folders, *DEVICES):
         place = Path(new + path)
         if os.path.isdir(path):
@@ -80,16 +84,12 @@ def enclose(folders: Iterable[str]) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.touch()
         mount(path, str(place), None, MS_BIND | MS_REC)
-    for name in ("proc", "tmp"):
-        Path(new, name).mkdir(exist_ok=True)
-    mount("proc", f"{new}/proc", "proc", 0)
     os.chdir(new)
     mount(".", "/", None, MS_MOVE)
     os.chroot(".")
-    read_only = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY, 0, 0, 0)
-    done(
-        libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, ctypes.byref(read_only), ctypes.sizeof(read_only))
-    )
-    mount("tmpfs", "/tmp", "tmpfs", 0, size)
+    for where, flags, change in (("/", AT_RECURSIVE, (MOUNT_ATTR_RDONLY, 0)), ("/tmp", 0, (0, MOUNT_ATTR_RDONLY))):
+        attributes = (ctypes.c_uint64 * 4)(*change, 0, 0)  # to set, to clear, propagation, a user namespace
+        size_of = ctypes.sizeof(attributes)
+        done(libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, where.encode(), flags, ctypes.byref(attributes), size_of))
     os.chdir("/tmp")
     done(libc.unshare(CLONE_NEWUSER))  # so that no one in here has a say over these mounts
