@@ -52,7 +52,7 @@ def main() -> None:
         except NotImplementedError:
             reply = pack({"stub": True})
         except BaseException as error:
-            reply = pack({"error": f"`{name}` stopped with {type(error).__name__}: {str(error)[:300]}{broken}"})
+            reply = pack({"error": f"`{name}` stopped with {named(error)}{broken}"})
         send(line, reply, FOREVER)
 
 
@@ -68,6 +68,14 @@ def load(statements: list[ast.stmt]) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             with contextlib.suppress(BaseException):  # `run` does it again, and keeps what went wrong
                 exec(compile(ast.Module([node], []), "notebook", "exec"), {})
+
+
+def named(error: BaseException) -> str:
+    """An error's type and words, as far as it has any: a submission may bring errors of its own."""
+    try:
+        return f"{type(error).__name__}: {str(error)[:300]}"
+    except BaseException:
+        return "an error without words"
 
 
 def limit(memory_mb: int) -> None:
@@ -90,12 +98,12 @@ def run(statements: list[ast.stmt]) -> tuple[dict[str, Any], str]:
     sys.modules["__main__"] = module
     flags, broken = 0, ""
     for node in statements:
-        if isinstance(node, ast.ImportFrom) and node.module == "__future__":  # in a notebook it holds from here on
-            flags |= sum(getattr(__future__, name.name).compiler_flag for name in node.names)
         try:
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":  # in a notebook it holds from here on
+                flags |= sum(getattr(__future__, name.name).compiler_flag for name in node.names)
             exec(compile(ast.Module([node], []), "notebook", "exec", flags, dont_inherit=True), module.__dict__)
         except BaseException as error:
-            broken = f" (before it, line {node.lineno} of a cell failed: {type(error).__name__}: {str(error)[:100]})"
+            broken = f" (before it, line {node.lineno} of a cell failed: {named(error)})"
     return module.__dict__, broken
 
 

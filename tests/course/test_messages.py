@@ -56,6 +56,23 @@ def test_a_small_tensor_that_shows_much_does_not_leave():
             pack(large)
     with pytest.raises(ValueError, match="too large"):
         pack([torch.zeros(LARGEST // 8)] * 3)
+    with pytest.raises(ValueError, match="too large"):
+        pack("x" * LARGEST)
+
+
+def test_a_panic_of_the_library_is_no_message(monkeypatch):
+    class Panic(BaseException): ...
+
+    def load(data):
+        raise error
+
+    monkeypatch.setattr("safetensors.torch.load", load)
+    error = Panic()
+    with pytest.raises(NoMessage):
+        unpack(b"")
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        unpack(b"")
 
 
 @pytest.mark.parametrize("value", [object(), len, {1, 2}, b"bytes", [lambda: 1], 1j])
