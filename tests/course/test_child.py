@@ -1,10 +1,16 @@
 """The far side, taken apart: how definitions are run, and what is made of errors."""
 
 import ast
+import sys
 
 import pytest
 
 from pudm_lite.course.child import named, run
+
+
+@pytest.fixture(autouse=True)
+def main_of_the_tests(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 def test_each_statement_runs_by_itself_and_the_last_failure_is_told():
