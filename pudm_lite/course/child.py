@@ -1,106 +1,110 @@
-"""The other side of `grading.py`: a process that runs a submission's definitions and answers calls about them.
+"""The other side of `sandbox.py`: a process that runs a submission's definitions and answers calls about them.
 
-    python -m pudm_lite.course.child NOTEBOOK READ_FD WRITE_FD MEMORY_MB
+    python -m pudm_lite.course.child FOLDER...
 
-A message is eight bytes of length and then torch.save's bytes; both sides read with weights_only=True.
+Its standard input is a socket to the grader. It says that it is up; takes a notebook and says what it defines; loads
+PyTorch and whatever else is imported and says so; runs the definitions and says so; then answers calls. FOLDER: what
+it is to see of the machine, where it has to shut itself in (see `walls.enclose`).
 """
 
+import __future__
+
 import ast
-import ctypes
-import io
+import contextlib
 import json
 import os
 import resource
+import socket
 import sys
-from pathlib import Path
+import types
 from typing import Any
 
+from .definitions import definitions
+from .messages import pack, receive, send, unpack
+from .walls import SCRATCH, enclose
 
-def definitions(notebook: Path) -> tuple[str, set[str]]:
-    """(Python source, names of its functions): the imports, definitions and literal constants of all code cells.
-
-    What trains, draws or calls a check is left out, so grading takes seconds and a notebook cannot act on its grade. A
-    cell that is no Python is skipped; lines of IPython magic are dropped first.
-    """
-    kept: list[ast.stmt] = []
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] != "code":
-            continue
-        lines = "".join(cell["source"]).splitlines()
-        source = "\n".join("pass" if line.lstrip()[:1] in ("%", "!") else line for line in lines)
-        try:
-            kept += [node for node in ast.parse(source).body if _is_definition(node)]
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            continue
-    names = {node.name for node in kept if isinstance(node, ast.FunctionDef)}
-    return "\n".join(map(ast.unparse, kept)), names
-
-
-def _is_definition(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef):
-        return True
-    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-        try:
-            ast.literal_eval(node.value)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that it is documented to raise
-            return False
-        return True
-    return False
-
-
-def pack(message: dict[str, Any]) -> bytes:
-    """A message as bytes: its length, eight bytes, then torch.save's."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(message, buffer)
-    return len(buffer.getvalue()).to_bytes(8, "little") + buffer.getvalue()
-
-
-def confine(memory_mb: int) -> None:
-    """No network and little memory from here on, as far as the system allows."""
-    CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if libc.unshare(CLONE_NEWNET) != 0:  # needs a privilege, or a user namespace to have it in
-            libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    limit = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
-    try:
-        resource.setrlimit(limit, (used + memory_mb * 2**20,) * 2)
-    except (ValueError, OSError):
-        print("the memory limit could not be set", file=sys.stderr)
+FOREVER = 1e6
+"""Seconds: it is the grader that loses patience, and then this process ends."""
 
 
 def main() -> None:
-    import torch
-
-    notebook, ask, answer, memory_mb = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    source, _ = definitions(notebook)
-    requests, replies = os.fdopen(ask, "rb"), os.fdopen(answer, "wb")
-    confine(memory_mb)
-    namespace: dict[str, Any] = {"__name__": "submission"}
-    broken = ""
-    for node in ast.parse(source).body:
+    line = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if len(sys.argv) > 1:
+        enclose(sys.argv[1:])
+    _say(line, up=True)
+    try:
+        found = definitions(receive(line, FOREVER, largest=1 << 40))
+    except ValueError as error:
+        return _say(line, unreadable=str(error))
+    _say(line, names=found.names, number=found.number, unread=found.unread)
+    memory_mb = json.loads(receive(line, FOREVER))["memory_mb"]
+    load(found.statements)
+    limit(memory_mb)
+    _say(line, loaded=True)
+    namespace, broken = run(found.statements)
+    _say(line, ready=True)
+    while True:
+        message = unpack(receive(line, FOREVER))
+        name = message["function"]
         try:
-            exec(compile(ast.Module([node], []), str(notebook.name), "exec"), namespace)
-        except BaseException as error:  # one bad import must not cost every exercise
-            broken = f" (before it, `{ast.unparse(node).splitlines()[0]}` failed: {type(error).__name__}: {error})"
-
-    def reply(message: dict[str, Any]) -> None:
-        replies.write(pack(message))
-        replies.flush()
-
-    reply({"ready": True})
-    while header := requests.read(8):
-        message = torch.load(io.BytesIO(requests.read(int.from_bytes(header, "little"))), weights_only=True)
-        try:
-            result = namespace[message["function"]](*message["arguments"], **message["named"])
-            reply({"result": result})
+            reply = pack({"result": namespace[name](*message["arguments"], **message["named"])})
         except NotImplementedError:
-            reply({"stub": True})
+            reply = pack({"stub": True})
         except BaseException as error:
-            reply({"error": f"`{message['function']}` stopped with {type(error).__name__}: {error}{broken}"})
+            reply = pack({"error": f"`{name}` stopped with {named(error)}{broken}"})
+        send(line, reply, FOREVER)
+
+
+def _say(line: socket.socket, **said: Any) -> None:
+    send(line, json.dumps(said).encode(), FOREVER)
+
+
+def load(statements: list[ast.stmt]) -> None:
+    """Load PyTorch and the libraries that the statements import: the time and memory of these are not the student's."""
+    import safetensors.torch  # noqa: F401
+
+    for node in statements:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            with contextlib.suppress(BaseException):  # `run` does it again, and keeps what went wrong
+                exec(compile(ast.Module([node], []), "notebook", "exec"), {})
+
+
+def named(error: BaseException) -> str:
+    """An error's type and words, as far as it has any: a submission may bring errors of its own."""
+    try:
+        return f"{type(error).__name__}: {str(error)[:300]}"
+    except BaseException:
+        return "an error without words"
+
+
+def limit(memory_mb: int) -> None:
+    """From here on this process takes no more than memory_mb, and writes no large file."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
+    for which, most in ((kind, used + memory_mb * 2**20), (resource.RLIMIT_FSIZE, SCRATCH), (resource.RLIMIT_CORE, 0)):
+        try:
+            resource.setrlimit(which, (most, most))
+        except (ValueError, OSError):
+            continue  # macOS sets no limit on memory; the grader's own count of it holds
+
+
+def run(statements: list[ast.stmt]) -> tuple[dict[str, Any], str]:
+    """The names that the statements define, and what went wrong last among them, in words to be added to an error.
+
+    Each runs by itself: one bad import must not cost every exercise.
+    """
+    module = types.ModuleType("__main__")  # as in a notebook: for `if __name__`, and for dataclasses
+    sys.modules["__main__"] = module
+    flags, broken = 0, ""
+    for node in statements:
+        try:
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":  # in a notebook it holds from here on
+                flags |= sum(getattr(__future__, name.name).compiler_flag for name in node.names)
+            exec(compile(ast.Module([node], []), "notebook", "exec", flags, dont_inherit=True), module.__dict__)
+        except BaseException as error:
+            broken = f" (before it, line {node.lineno} of a cell failed: {named(error)})"
+    return module.__dict__, broken
 
 
 if __name__ == "__main__":

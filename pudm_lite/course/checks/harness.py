@@ -74,30 +74,32 @@ def expect(
     mistakes: sentence -> what a typical wrong answer gives here. The first one that `got` equals is the hint; only
         those that differ from `want` count. tolerance: relative, and absolute for values near 0.
     """
-    want = torch.as_tensor(want, dtype=torch.float64)
     if got is None:
         raise WrongAnswer("your function returned None: is there a `return` on every path?")
     try:
-        value = torch.as_tensor(got).detach().to(torch.float64)
+        given = torch.as_tensor(got).detach()
     except (TypeError, ValueError, RuntimeError):
         raise WrongAnswer(f"your function returned a {type(got).__name__}; a tensor or a number was expected") from None
+    right, *wrong = (torch.as_tensor(one, dtype=torch.float64) for one in (want, *(mistakes or {}).values()))
+    if all(given.shape != one.shape for one in (right, *wrong)):  # before a tensor of any size is made dense
+        raise WrongAnswer(f"the shape is {tuple(given.shape)}; it should be {tuple(right.shape)}")
+    value = given.to(torch.complex128 if given.is_complex() else torch.float64).to_dense()
 
-    def equal(other: Tensor) -> bool:
-        return value.shape == other.shape and torch.allclose(value, other, tolerance, tolerance, equal_nan=True)
+    def equal(other: Tensor, value: Tensor = value) -> bool:
+        same = value.shape == other.shape
+        return same and torch.allclose(value, other.to(value.dtype), tolerance, tolerance, equal_nan=True)
 
-    if equal(want):
+    if equal(right):
         return
-    for sentence, wrong in (mistakes or {}).items():
-        other = torch.as_tensor(wrong, dtype=torch.float64)
-        same_as_right = other.shape == want.shape and torch.allclose(other, want, tolerance, tolerance)
-        if equal(other) and not same_as_right:
+    for sentence, other in zip(mistakes or {}, wrong, strict=True):
+        if equal(other) and not equal(other, right):
             raise WrongAnswer(sentence)
-    if value.shape != want.shape:
-        raise WrongAnswer(f"the shape is {tuple(value.shape)}; it should be {tuple(want.shape)}")
-    if not torch.isfinite(value).all() and torch.isfinite(want).all():
+    if value.shape != right.shape:
+        raise WrongAnswer(f"the shape is {tuple(value.shape)}; it should be {tuple(right.shape)}")
+    if not torch.isfinite(value).all() and torch.isfinite(right).all():
         raise WrongAnswer("your result holds inf or nan where the right one is finite")
-    off = (value - want).abs().flatten()
+    off = (value - right).abs().flatten()
     worst = int(off.nan_to_num(nan=torch.inf).argmax())
     raise WrongAnswer(
-        f"a value is {value.flatten()[worst]:.6g}; it should be {want.flatten()[worst]:.6g} (the largest difference)"
+        f"a value is {value.flatten()[worst]:.6g}; it should be {right.flatten()[worst]:.6g} (the largest difference)"
     )

@@ -59,5 +59,22 @@ def test_a_mistake_that_equals_the_right_answer_is_no_hint():
         expect(2.0, 1.0, {"never": 1.0})
 
 
+@pytest.mark.parametrize("wrong", [1j, torch.tensor([1, 1 + 0.1j]), torch.tensor([complex(1, float("nan"))] * 2)])
+def test_an_imaginary_part_that_is_not_0_is_wrong(wrong):
+    with pytest.raises(WrongAnswer):
+        expect(wrong, torch.ones(torch.as_tensor(wrong).shape))
+    expect(torch.tensor([1 + 0j, 1]), torch.ones(2), {"never": torch.zeros(2)})
+    with pytest.raises(WrongAnswer, match="the square"):
+        expect(torch.tensor([4 + 0j]), torch.tensor([2.0]), {"the square": torch.tensor([4.0])})
+
+
+def test_shapes_are_compared_before_a_tensor_is_made_dense():
+    large = torch.ones(1).expand(10**15), torch.sparse_coo_tensor([[0], [0]], [1.0], (10**9, 10**9))
+    for got in large:  # neither would fit into memory
+        with pytest.raises(WrongAnswer, match="the shape is"):
+            expect(got, torch.ones(3), {"another": torch.ones(2)})
+    expect(torch.eye(3).to_sparse(), torch.eye(3))
+
+
 def test_jupyter_shows_the_sentence_alone():
     assert WrongAnswer("look at the sign")._render_traceback_() == ["✗ look at the sign"]
