@@ -4,10 +4,12 @@
     python benchmarks/peers.py              runs what --out lacks, a JSON line a run; stopped, run it again
     python benchmarks/peers.py --table      its lines as a table
 
-All learn U of MNIST (mnist-even, seed 0) without labels, in batches of 64 but for ours, whose recipe names its own. The
-peers are used as their documentation shows, with the moving average and the fast sampler that each offers; what it
-leaves open is chosen for 28 x 28 pixels on a CPU. The budget is looked at between steps. It counts training alone: not
-loading and building, nor finding out how many steps will fit, where the learning rate needs to know.
+All learn U of MNIST (mnist-even, seed 0) without labels. The peers are used as their documentation shows, with the
+moving average and the fast sampler that each offers; what it leaves open is chosen for 28 x 28 pixels on a CPU. Their
+batch and their learning rate are options: what is documented is often meant for days of training.
+
+The budget is looked at between steps, and counts training alone: not loading and building, nor finding out how many
+steps will fit, where the learning rate needs to know.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, repeat
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pudm_lite import __version__
+from pudm_lite.commands.options import writable
 from pudm_lite.datasets import to_model, to_pixels
 from pudm_lite.errors import UserError
 from pudm_lite.files import read_rows, write_rows
@@ -36,10 +39,20 @@ from pudm_lite.runs.materials import Material
 from pudm_lite.runs.measuring import measures
 from pudm_lite.sampling import draw
 
-BATCH = 64
 AT_ONCE = 100  # images that a peer draws in a batch
 OURS = "pudm_lite"
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run is known by. learning_rate_asked: None for the documented one. Ours has its own, and its own batch."""
+
+    contender: str
+    budget_cpu_seconds: float
+    n_samples: int
+    batch_asked: int | None
+    learning_rate_asked: float | None
 
 
 class Budget:
@@ -78,13 +91,13 @@ class Trained:
     words: Row
 
 
-def batches(images: Tensor) -> Iterator[Tensor]:
+def batches(images: Tensor, size: int | None) -> Iterator[Tensor]:
     """Endless shuffled batches. images: (N, 1, 28, 28)."""
-    return chain.from_iterable(repeat(DataLoader(images, BATCH, shuffle=True, drop_last=True)))
+    return chain.from_iterable(repeat(DataLoader(images, size, shuffle=True, drop_last=True)))
 
 
-def ours(data: Material, budget: Budget, rate: float | None) -> Trained:
-    """This package: the recipe, its steps scaled to the budget. Its rates are its own: none is asked."""
+def ours(data: Material, budget: Budget, asked: Asked) -> Trained:
+    """This package: the recipe, its steps scaled to the budget. It is asked for nothing else."""
     exp = experiment("mnist-even", "unsupervised")
 
     def build(steps: int) -> Any:
@@ -104,7 +117,7 @@ def ours(data: Material, budget: Budget, rate: float | None) -> Trained:
     )
 
 
-def denoising_diffusion_pytorch(data: Material, budget: Budget, rate: float | None) -> Trained:
+def denoising_diffusion_pytorch(data: Material, budget: Budget, asked: Asked) -> Trained:
     """The loop of its README, with the optimiser, clipping and moving average of its Trainer; DDIM.
 
     Its Trainer itself reads a folder of files in worker processes and cannot be stopped by time. The README's U-Net has
@@ -113,12 +126,12 @@ def denoising_diffusion_pytorch(data: Material, budget: Budget, rate: float | No
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
 
-    rate = rate or 8e-5
+    rate = asked.learning_rate_asked or 8e-5
     model = Unet(dim=32, dim_mults=(1, 2, 4), channels=1)
     diffusion = GaussianDiffusion(model, image_size=28, timesteps=1000, sampling_timesteps=50)
     optimiser = torch.optim.Adam(diffusion.parameters(), lr=rate, betas=(0.9, 0.99))
     ema = EMA(diffusion, beta=0.995, update_every=10)
-    images = batches(data.train[data.split.u] / 255)  # it takes [0, 1]
+    images = batches(data.train[data.split.u] / 255, asked.batch_asked)  # it takes [0, 1]
     for _ in budget.steps():
         diffusion(next(images)).backward()
         nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
@@ -130,7 +143,7 @@ def denoising_diffusion_pytorch(data: Material, budget: Budget, rate: float | No
     return Trained(model, lambda n: to_pixels(2 * average.sample(batch_size=n) - 1), words)
 
 
-def diffusers_loop(data: Material, budget: Budget, rate: float | None) -> Trained:
+def diffusers_loop(data: Material, budget: Budget, asked: Asked) -> Trained:
     """The loop of Diffusers' tutorial "Train a diffusion model", with the U-Net and the learning rate that its course
     takes for MNIST (unit 1), and the moving average of its unconditional training example; DDIM.
 
@@ -140,9 +153,9 @@ def diffusers_loop(data: Material, budget: Budget, rate: float | None) -> Traine
     from diffusers.optimization import get_cosine_schedule_with_warmup
     from diffusers.training_utils import EMAModel
 
-    rate = rate or 1e-3
+    rate = asked.learning_rate_asked or 1e-3
     noise_scheduler = DDPMScheduler(num_train_timesteps=1000)
-    images = batches(to_model(data.train[data.split.u]))
+    images = batches(to_model(data.train[data.split.u]), asked.batch_asked)
 
     def build(steps: int) -> tuple[UNet2DModel, EMAModel, Callable[[], None]]:
         model = UNet2DModel(
@@ -189,21 +202,19 @@ def diffusers_loop(data: Material, budget: Budget, rate: float | None) -> Traine
     return Trained(model, drawn, words)
 
 
-def smalldiffusion(data: Material, budget: Budget, rate: float | None) -> Trained:
+def smalldiffusion(data: Material, budget: Budget, asked: Asked) -> Trained:
     """Its example for Fashion-MNIST with a U-Net, all but the batch of 1,024 and the flips; its accelerated DDIM."""
     from accelerate import Accelerator
     from smalldiffusion import Scaled, ScheduleLogLinear, Unet, samples, training_loop
     from torch_ema import ExponentialMovingAverage
 
-    rate = rate or 7e-4
-    loader = DataLoader(to_model(data.train[data.split.u]), BATCH, shuffle=True)
+    rate = asked.learning_rate_asked or 7e-4
+    loader = DataLoader(to_model(data.train[data.split.u]), asked.batch_asked, shuffle=True)
     schedule = ScheduleLogLinear(sigma_min=0.01, sigma_max=20, N=800)
     model = Scaled(Unet)(28, 1, 1, ch=64, ch_mult=(1, 1, 2), attn_resolutions=(14,))
     ema = ExponentialMovingAverage(model.parameters(), decay=0.999)
     accelerator = Accelerator(cpu=True)
-    loop = training_loop(
-        loader, model, schedule, accelerator=accelerator, lr=rate
-    )  # 10,000 epochs: until it is stopped
+    loop = training_loop(loader, model, schedule, accelerator=accelerator, lr=rate)  # 10,000 epochs: until stopped
     for _ in zip(loop, budget.steps(), strict=False):  # in this order: it asks for budget when a step is whole
         ema.update()
 
@@ -216,7 +227,7 @@ def smalldiffusion(data: Material, budget: Budget, rate: float | None) -> Traine
     return Trained(model, drawn, words)
 
 
-CONTENDERS: dict[str, Callable[[Material, Budget, float | None], Trained]] = {
+CONTENDERS: dict[str, Callable[[Material, Budget, Asked], Trained]] = {
     OURS: ours,
     "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
     "diffusers": diffusers_loop,
@@ -225,17 +236,18 @@ CONTENDERS: dict[str, Callable[[Material, Budget, float | None], Trained]] = {
 """By the names that pip knows them by."""
 
 
-def run(name: str, seconds: float, n: int, rate: float | None) -> Row:
-    """Train a contender for so many CPU seconds, draw n images, measure. Returns its row.
+def run(asked: Asked) -> Row:
+    """Train a contender for its CPU seconds, draw, measure. Returns the row.
 
-    rate: its learning rate, None for the documented one. Raises UserError for a package that is not installed.
+    Raises UserError for a package that is not installed.
     """
+    name, n = asked.contender, asked.n_samples
     data = material(experiment("mnist-even", "unsupervised"))
-    budget = Budget(seconds)
+    budget = Budget(asked.budget_cpu_seconds)
     torch.manual_seed(0)
     try:
         its_version = __version__ if name == OURS else version(name)
-        trained = CONTENDERS[name](data, budget, rate)
+        trained = CONTENDERS[name](data, budget, asked)
     except (ModuleNotFoundError, PackageNotFoundError) as error:
         raise UserError(f"{name} or what it needs is not installed ({error}): pip install 'pudm_lite[bench]'") from None
     cpu, wall = time.process_time(), time.perf_counter()
@@ -243,12 +255,12 @@ def run(name: str, seconds: float, n: int, rate: float | None) -> Row:
     images = torch.cat([trained.draw(size) for size in sizes])
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     return {
-        **asked(name, seconds, n, rate),
+        **asdict(asked),
         "version": its_version,
         "train_cpu_seconds": round(budget.spent, 2),
         "train_seconds": round(budget.wall, 2),
         "steps": budget.taken,
-        "batch": BATCH,
+        "batch": asked.batch_asked,
         **trained.words,
         "parameters": sum(p.numel() for p in trained.network.parameters()),
         "sample_cpu_ms": round(1e3 * cpu / n, 2),
@@ -258,21 +270,25 @@ def run(name: str, seconds: float, n: int, rate: float | None) -> Row:
     }
 
 
-def asked(name: str, seconds: float, n: int, rate: float | None) -> Row:
-    """What a run is known by: a line with these is not run again."""
-    return {"contender": name, "budget_cpu_seconds": seconds, "n_samples": n, "learning_rate_asked": rate}
-
-
 def table(rows: list[Row]) -> str:
-    """Lines as a table in markdown, the packages in the order of CONTENDERS, and what it says in a sentence."""
+    """Lines as a table in markdown, the packages in the order of CONTENDERS, and what it says in a sentence.
+
+    Raises UserError for lines that do not compare: of another n or another machine.
+    """
+    for name in ("n_samples", "device"):
+        if len(several := {row[name] for row in rows}) > 1:
+            raise UserError(
+                f"the lines differ in {name} ({', '.join(sorted(map(str, several)))}), so that they do not compare: "
+                "keep each in a file of its own with --out"
+            )
     order = list(CONTENDERS)
     lines = [
-        "| trained with | CPU seconds | steps | learning rate | parameters | Fréchet distance | sampler | CPU ms |",
+        "| trained with | CPU seconds | steps x batch | rate | parameters | Fréchet distance | sampler | CPU ms |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in sorted(rows, key=lambda r: (order.index(r["contender"]), r["budget_cpu_seconds"], r["learning_rate"])):
         lines.append(
-            f"| {r['contender']} {r['version']} | {r['train_cpu_seconds']:,.1f} | {r['steps']:,} | "
+            f"| {r['contender']} {r['version']} | {r['train_cpu_seconds']:,.1f} | {r['steps']:,} x {r['batch']} | "
             f"{r['learning_rate']:g} | {r['parameters'] / 1e6:.1f} M | {r['frechet_distance']:.1f} | "
             f"{r['sampler']}, {r['sampler_steps']} steps | {r['sample_cpu_ms']:.0f} |"
         )
@@ -283,11 +299,6 @@ def table(rows: list[Row]) -> str:
 
 def said(rows: list[Row]) -> list[str]:
     """How far ahead ours is, and what the numbers stand on."""
-
-    def values(name: str) -> str:
-        return ", ".join(
-            dict.fromkeys(f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for row in rows)
-        )
 
     mine = [row for row in rows if row["contender"] == OURS]
     others = [row for row in rows if row["contender"] != OURS]
@@ -301,15 +312,15 @@ def said(rows: list[Row]) -> list[str]:
             times = best["train_cpu_seconds"] / first["train_cpu_seconds"]
             sentences.append(
                 f"{OURS} is closer at {first['train_cpu_seconds']:,.1f} CPU seconds than {what}: "
-                f"{times:.0f} times sooner, or more."
+                f"{times:.{0 if times >= 10 else 1}f} times sooner, or more."
             )
         else:
             sentences.append(f"{OURS} is nowhere closer than {what}.")
-    floors = f"{min(row['frechet_floor'] for row in rows):.2f}"
+    one = rows[0]
     sentences += [
-        f"Distance to the normal test images, n = {values('n_samples')}, features {values('frechet_features')}; "
-        f"of as many real images: {floors}.",
-        f"One thread each: {values('device')}. CPU ms: of an image drawn.",
+        f"Distance to the normal test images, n = {one['n_samples']:,}, features {one['frechet_features']}; "
+        f"of as many real images: {one['frechet_floor']:.2f}.",
+        f"One thread each: {one['device']}. Rate: AdamW's or Adam's. CPU ms: of an image drawn.",
     ]
     return sentences
 
@@ -322,11 +333,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--ours",
         nargs="+",
         type=float,
-        default=[8.0, 17.0, 37.0, 265.0],
+        default=[7.8, 17.0, 37.0, 265.0],
         metavar="SECONDS",
-        help="CPU seconds of training for this package, a run each (8 17 37 265)",
+        help="CPU seconds of training for this package, a run each (7.8, a fiftieth of 390; 17 37 265)",
     )
     parser.add_argument("--n-samples", type=int, default=1000, metavar="N", help="images that each draws (1000)")
+    parser.add_argument("--batch-size", type=int, default=64, help="for the peers (64)")
     parser.add_argument(
         "--learning-rate", type=float, default=None, help="for the peers, in place of the rates of their documentation"
     )
@@ -349,20 +361,23 @@ def compete(o: argparse.Namespace) -> None:
         for value in values:
             if value is not None and not 0 < value < float("inf"):
                 raise UserError(f"{option} must be larger than 0; got {value:g}")
+    if o.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1; got {o.batch_size}")
     if o.n_samples < 2:
         raise UserError(f"--n-samples must be at least 2 to measure a distance; got {o.n_samples}")
+    writable(o.out.parent)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CPU seconds are compared
     torch.set_num_threads(1)
     done = read_rows(o.out) if o.out.exists() else []
-    for name in o.contender:
-        for seconds in o.ours if name == OURS else [o.seconds]:
-            wanted = asked(name, seconds, o.n_samples, None if name == OURS else o.learning_rate)
-            if any(wanted.items() <= row.items() for row in done):
-                continue
-            row = run(name, seconds, o.n_samples, wanted["learning_rate_asked"])
+    peers = [name for name in o.contender if name != OURS]
+    runs = [Asked(OURS, seconds, o.n_samples, None, None) for seconds in o.ours if OURS in o.contender]
+    runs += [Asked(name, o.seconds, o.n_samples, o.batch_size, o.learning_rate) for name in peers]
+    for asked in runs:
+        if not any(asdict(asked).items() <= row.items() for row in done):
+            row = run(asked)
             write_rows(o.out, [row])
             print(
-                f"{name}, {row['train_cpu_seconds']:.1f} CPU s, {row['steps']:,} steps: distance "
+                f"{asked.contender}, {row['train_cpu_seconds']:.1f} CPU s, {row['steps']:,} steps: distance "
                 f"{row['frechet_distance']:.1f}, {row['sample_cpu_ms']:.0f} CPU ms an image",
                 flush=True,
             )

@@ -68,8 +68,9 @@ def made_up(monkeypatch):
     asked = []
 
     def contender(name):
-        def train(data, budget, rate):
-            asked.append((name, budget.seconds, rate))
+        def train(data, budget, wanted):
+            rate = wanted.learning_rate_asked
+            asked.append((name, budget.seconds, wanted.batch_asked, rate))
             for _ in budget.steps(at_most=3):
                 pass
             words = {"learning_rate": rate or 1e-4, "sampler": "ddim", "sampler_steps": 50}
@@ -93,7 +94,7 @@ def lines(file):
 def test_a_finished_line_is_not_run_again(made_up, tmp_path, capsys):
     command = ["--seconds", "9", "--ours", "1", "2", "--n-samples", "105", "--out", str(tmp_path / "p.jsonl")]
     assert peers.main(command) == 0
-    assert made_up == [("pudm_lite", 1, None), ("pudm_lite", 2, None), ("diffusers", 9, None)]
+    assert made_up == [("pudm_lite", 1, None, None), ("pudm_lite", 2, None, None), ("diffusers", 9, 64, None)]
     first = lines(tmp_path / "p.jsonl")
     assert [(row["contender"], row["budget_cpu_seconds"], row["steps"]) for row in first] == [
         ("pudm_lite", 1, 3),
@@ -108,8 +109,9 @@ def test_a_finished_line_is_not_run_again(made_up, tmp_path, capsys):
     assert not made_up
     assert lines(tmp_path / "p.jsonl") == first
     assert peers.main([*command, "--learning-rate", "0.01"]) == 0  # for the peers alone
-    assert made_up == [("diffusers", 9, 0.01)]
-    assert len(lines(tmp_path / "p.jsonl")) == 4
+    assert peers.main([*command, "--batch-size", "16"]) == 0
+    assert made_up == [("diffusers", 9, 64, 0.01), ("diffusers", 9, 16, None)]
+    assert len(lines(tmp_path / "p.jsonl")) == 5
 
 
 def made_row(contender, seconds, distance, rate=1e-3):
@@ -119,6 +121,7 @@ def made_row(contender, seconds, distance, rate=1e-3):
         "budget_cpu_seconds": seconds,
         "train_cpu_seconds": seconds + 0.04,
         "steps": 1234,
+        "batch": 64,
         "learning_rate": rate,
         "parameters": 1_600_000,
         "frechet_distance": distance,
@@ -158,7 +161,7 @@ def test_the_table_has_its_command_above_and_says_how_far_ahead_ours_is(tmp_path
         ("| diffusers 1.2", "390.0", "0.01"),
         ("| smalldiffusion 1.2", "390.0", "0.001"),
     ]
-    assert table[3][2:] == ["1,234", "0.001", "1.6 M", "199.0", "ddim, 50 steps", "97 |"]
+    assert table[3][2:] == ["1,234 x 64", "0.001", "1.6 M", "199.0", "ddim, 50 steps", "97 |"]
     (ahead,) = [line for line in text if "sooner" in line]
     assert ahead == (
         "- pudm_lite is closer at 17.0 CPU seconds than the best of the others, diffusers at 390.0 CPU seconds: "
@@ -173,6 +176,21 @@ def test_the_table_does_not_boast():
     assert "closer" not in alone
 
 
+@pytest.mark.parametrize(("name", "other"), [("n_samples", 20), ("device", "cpu (another)")])
+def test_lines_that_do_not_compare_are_in_no_table(capsys, tmp_path, name, other):
+    rows = [made_row("pudm_lite", 8, 250), made_row("diffusers", 390, 249) | {name: other}]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert peers.main(["--table", "--out", str(tmp_path / "p.jsonl")]) == 2
+    assert capsys.readouterr().err.startswith(f"peers: the lines differ in {name} (")
+
+
+def test_a_folder_that_takes_no_file_is_found_out_before_anything_is_trained(made_up, capsys, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    assert peers.main(["--out", str(tmp_path / "taken" / "p.jsonl")]) == 2
+    assert "choose another folder with --out" in capsys.readouterr().err
+    assert not made_up
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [
@@ -180,6 +198,7 @@ def test_the_table_does_not_boast():
         (("--seconds", "nan"), "--seconds must be larger than 0; got nan"),
         (("--ours", "8", "-1"), "--ours must be larger than 0; got -1"),
         (("--learning-rate", "0"), "--learning-rate must be larger than 0; got 0"),
+        (("--batch-size", "0"), "--batch-size must be at least 1; got 0"),
         (("--n-samples", "1"), "--n-samples must be at least 2 to measure a distance; got 1"),
         (("--table",), "no rows at nothing.jsonl: run an experiment first, or name the rows.jsonl of one"),
     ],
@@ -199,11 +218,10 @@ def test_a_peer_that_is_not_installed(made_up, capsys, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", peers.CONTENDERS)
-def test_each_trains_and_draws(name, monkeypatch):
+def test_each_trains_and_draws(name):
     """A few steps on batches of 4: it runs, the budget ends it, and what it draws is measured."""
     pytest.importorskip(name.replace("-", "_"))
-    monkeypatch.setattr(peers, "BATCH", 4)
-    row = peers.run(name, seconds=0.2, n=2, rate=None)
+    row = peers.run(peers.Asked(name, budget_cpu_seconds=0.2, n_samples=2, batch_asked=4, learning_rate_asked=None))
     assert row["steps"] >= 1
     assert 0 < row["train_cpu_seconds"] < 20  # of a machine that may be busy
     assert row["n_samples"] == 2
