@@ -212,15 +212,6 @@ def test_minutes_become_steps_once(tmp_path):
     assert row["train_seconds"] < 150  # eighteen asked, of a machine that may be busy
 
 
-@pytest.mark.slow
-def test_bench_measures_what_it_names():
-    result = pudm("bench", "--seconds", 0.1, "--network", "lite")
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"matrix multiply, float32: \d+ GFLOP/s", result.stdout)
-    for method in METHODS:
-        assert re.search(rf"lite +{method} +64 +[\d.]+ +[\d.]+ +[\d.]+%", result.stdout)
-
-
 def test_readme_and_contributing_name_no_command_that_is_not_there():
     text = (Path(__file__).parent.parent / "README.md").read_text()
     commands = set(re.findall(r"pudm (\w+)", text))

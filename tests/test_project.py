@@ -1,8 +1,11 @@
 """The files around the package agree with one another."""
 
+import ast
 import hashlib
 import re
+import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -25,8 +28,22 @@ def test_environment_yml_holds_what_pyproject_holds():
 
 def test_lower_bounds_only():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for requirement in chain(project["dependencies"], *project["optional-dependencies"].values()):
         assert re.fullmatch(r"[\w-]+>=[\d.]+", requirement)
+
+
+def test_the_extra_bench_brings_what_the_benchmark_imports():
+    """No more and no less, beside what the package itself needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    nodes = list(ast.walk(ast.parse((ROOT / "benchmarks" / "peers.py").read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    imported = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"pudm_lite"}
+    needed, extra = (
+        {requirement.split(">=")[0].replace("-", "_") for requirement in requirements}
+        for requirements in (project["dependencies"], project["optional-dependencies"]["bench"])
+    )
+    assert imported - needed == extra
 
 
 @pytest.mark.parametrize("name", SHA256)

@@ -1,17 +1,55 @@
 """`pudm bench`."""
 
 import argparse
+import json
+import sys
+from pathlib import Path
 
-HELP = "This machine: matrix-multiply peak, training step by method and network, sampling."
+from ..errors import UserError
+
+HELP = (
+    "This machine: matrix-multiply peak, training step by method and network, samplers with their distance, start-up."
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="seconds a measurement")
-    parser.add_argument("--network", nargs="+", default=["lite", "paper"], help="networks")
+    parser.add_argument("--network", nargs="+", default=["lite"], help="networks whose training step is timed")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, each of which times everything once")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of a measurement in a round")
+    parser.add_argument(
+        "--n-samples", type=int, default=600, metavar="N", help="images that each sampler draws, at least"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=None, help="CPU threads (default: OMP_NUM_THREADS, or one a core)"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=None, metavar="FILE", help="also write all of it, every round, to a file"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..runs.bench import bench
+    import torch
 
-    bench(options.network, options.seconds, options.threads)
+    from ..files import write_whole
+    from ..runs.bench import bench, doubts, report
+    from .options import writable
+
+    o = options
+    if o.threads is not None:
+        if o.threads < 1:
+            raise UserError(f"--threads must be at least 1; got {o.threads}")
+        torch.set_num_threads(o.threads)
+    if o.json is not None:
+        if o.json.is_dir():
+            raise UserError(f"--json takes a file to write, and {o.json} is a folder")
+        try:
+            writable(o.json.parent)
+        except UserError:
+            raise UserError(f"cannot write to {o.json.parent}: name a file elsewhere with --json") from None
+    result = bench(o.network, o.rounds, o.seconds, o.n_samples)
+    print(report(result))
+    for doubt in doubts(result):
+        print(doubt, file=sys.stderr)
+    if o.json is not None:
+        write_whole(o.json, lambda path: path.write_text(json.dumps(result, indent=1)))
+        print(f"wrote {o.json}")
