@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -102,6 +103,10 @@ def _attempt(arguments: list[str] | None) -> int:
     try:
         options = _parser().parse_args(arguments)
         leave_clusters_aside()
+        if os.environ.get("PUDM_ENDS_WITH"):
+            from .runs.machine import end_with
+
+            end_with()
         options.run(options)
     except UserError as error:
         print(f"pudm: {error}", file=sys.stderr)

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import secrets
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -49,7 +51,7 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as name:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp") as name:
             new, old = Path(name) / "new", Path(name) / "old"
             write(new)
             if path.exists():
@@ -101,13 +103,28 @@ def read_arrays(path: Path, *names: str) -> dict[str, Any]:
         raise UserError(f"{path} is not an .npz file with {wanted}, or is damaged") from None
 
 
-def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the arrays in an .npz file, read from their headers. Raises UserError for any other file."""
+_TORN = re.compile(r"\.[0-9a-f]{16}(\.\w+)?|\.tmp\w{8}")
+
+
+def clear_torn(folder: Path) -> None:
+    """Take away what writers that were killed left in a folder, where nobody else writes now."""
+    for path in folder.glob(".*"):
+        if _TORN.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def array_shapes(path: Path, whole: bool = False) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays in an .npz file, read from their headers. Raises UserError for any other file.
+
+    whole: also hold everything in it to its checksum, which takes as long as reading it.
+    """
     from numpy.lib import format as npy
 
     try:
         shapes = {}
         with zipfile.ZipFile(path) as archive:
+            if whole and archive.testzip():
+                raise zipfile.BadZipFile
             for name in archive.namelist():
                 with archive.open(name) as file:
                     npy.read_magic(file)
@@ -154,13 +171,22 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file. Raises UserError when it is missing or a line is no JSON object."""
+    """The rows of a JSON-lines file, each run with its samples once: the later line counts.
+
+    Raises UserError when the file is missing or a line is no JSON object.
+    """
     if not path.is_file():
         raise UserError(f"no rows at {path}: run an experiment first, or name the rows.jsonl of one")
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         if other := [row for row in rows if not isinstance(row, dict)]:
             raise ValueError(f"{str(other[0])[:40]!r} is no row")
-        return rows
+        return list({_run_of(row): row for row in rows}.values())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a file of JSON lines ({error}): name the rows.jsonl of an experiment") from None
+
+
+def _run_of(row: dict[str, Any]) -> str:
+    """What two rows of one run have in common: its name, and how its samples were drawn and measured."""
+    names = ("run", "n_samples", "sampler", "sampler_steps", "sample_seed", "frechet_features", "beta_from")
+    return json.dumps([row.get(name) for name in names] if "run" in row else row, sort_keys=True)

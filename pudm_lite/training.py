@@ -373,6 +373,7 @@ class Trainer:
                 "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
                 "scaler": scaler.state_dict() if scaler is not None else {},
                 "importance": self.importance.state_dict(),
+                "threads": torch.get_num_threads(),
             },
         )
 
@@ -397,4 +398,8 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if "importance" in state:
             self.importance.load_state_dict(state["importance"])
+        threads = state.get("threads", torch.get_num_threads())
+        if threads != torch.get_num_threads():  # sums are rounded otherwise with another number
+            self.notes.append(f"training goes on with {threads} CPU threads, as it began")
+            torch.set_num_threads(threads)
         self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]

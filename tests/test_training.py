@@ -453,3 +453,16 @@ def test_two_processes_train_like_one(two_processes, method):
         for name in one.log:
             ours, log = torch.tensor(one.log[name]), torch.tensor(two["log"][name])
             torch.testing.assert_close(log, ours, atol=1e-3, rtol=1e-3)
+
+
+def test_a_run_goes_on_with_as_many_threads_as_it_began(tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        list(make(CONFIG, tmp_path))
+        torch.set_num_threads(1)
+        trainer = make(CONFIG, tmp_path)
+        assert torch.get_num_threads() == 2
+        assert trainer.notes == ["training goes on with 2 CPU threads, as it began"]
+    finally:
+        torch.set_num_threads(before)

@@ -73,8 +73,9 @@ def run(options: argparse.Namespace) -> None:
     from functools import partial
 
     from ..runs.experiments import experiment
+    from ..runs.keeping import run_and_keep
     from ..runs.launch import launch
-    from ..runs.parallel import pool, run_and_keep
+    from ..runs.parallel import pool
     from ..runs.sweep import Engine, plan, sweep
 
     o = options

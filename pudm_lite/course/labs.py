@@ -1,13 +1,11 @@
 """What a lab notebook runs: the paper's data on a GPU where both are there; elsewhere a stand-in for a CPU."""
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +15,8 @@ from ..measures.inception import require_weights
 from ..measures.judge import judge_of
 from ..runs.bench import forward_gflop
 from ..runs.experiments import Experiment, experiment
+from ..runs.keeping import Kept, kept, run_and_keep
 from ..runs.machine import mode
-from ..runs.parallel import finished, run_and_keep
 from ..splits import named_configuration
 
 STANDS_IN = {"standin": "stand-in: tinted digits", "mnist": "miniature: MNIST digits"}
@@ -44,20 +42,6 @@ class Plan:
         """The run of a method; keywords go before the plan's own `training`. Raises UserError as `experiment` does."""
         settings = {"n_samples": 0, **self.sampling, **self.training, **training}
         return experiment(self.configuration, method, self.network, self.pretrained, **settings)
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished run. images: its samples, (n, C, S, S) uint8. sensitive: (n,) bool, by the judge.
-
-    folder: holds checkpoint, pipeline and row. log: term of the risk -> (k, 2) training step and value.
-    """
-
-    row: dict[str, Any]
-    images: Tensor
-    sensitive: Tensor
-    log: dict[str, Tensor]
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -88,18 +72,14 @@ class Lab:
         )
         return f"{text}; {self.stands_in} ({self.why})" if self.why else text
 
-    def run(self, method: str, **training: Any) -> Done:
+    def run(self, method: str, **training: Any) -> Kept:
         """The run of a method: opened where it is finished, gone on with where it was cut off, else begun.
 
         Raises UserError as `experiments.run` does.
         """
         exp = self.plan.experiment(method, **training)
-        folder = self.folder / "runs" / exp.name
-        row = finished(self.folder, exp) or run_and_keep(exp, folder, _progress_bar(exp))
-        with np.load(folder / "samples.npz") as arrays:
-            images, sensitive = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["sensitive"])
-        log = {name: torch.tensor(pairs) for name, pairs in json.loads((folder / "log.json").read_text()).items()}
-        return Done(row, images, sensitive, log, folder)
+        run_and_keep(exp, self.folder / "runs" / exp.name, _progress_bar(exp))
+        return kept(self.folder, exp)
 
 
 def smooth(curve: Tensor, parts: int) -> tuple[Tensor, Tensor]:

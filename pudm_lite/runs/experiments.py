@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..networks import Recipe, image_shape, make_network, make_process, open_net
 from ..sampling import SAMPLERS, draw, half_precision
 from ..settings import TrainConfig
 from ..splits import Configuration, named_configuration
-from ..training import Trainer
+from ..training import Record, Trainer
 from .drawing import draw_share, gather
 from .machine import fitting, forget_peak_memory, machine, mode, peak_memory_mb
 from .materials import Material, own_configuration, own_material, read_material
@@ -213,7 +214,7 @@ def make_trainer(exp: Experiment, data: Material, folder: Path | None) -> Traine
 
 
 Report = Callable[[str, Any], None]
-"""Called with ("step", Record), ("sample", (done, of)) or ("strip", path) while a run goes on."""
+"""Called with ("step", Record), ("sample", (done, of)), ("strip", path) or ("note", sentence) while a run goes on."""
 
 
 def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None) -> dict[str, Any]:
@@ -234,10 +235,12 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         shutil.rmtree(batches, ignore_errors=True)  # what another training drew
     strips = {max(1, round(exp.train.steps * share)) for share in (0.1, 0.25, 0.5, 0.75)}
     with fitting(_training(exp), "--set a larger pieces, gradient_checkpointing=1 or a smaller batch_size"):
-        for record in trainer:
-            report("step", record)
-            if main and record.step in strips:
-                path = folder / f"strip_{record.step:06d}.png"
+        steps = chain([trainer.step], (_told(record, report) for record in trainer))  # 0, or where it was cut off
+        for step in steps:
+            while main and trainer.notes:
+                report("note", trainer.notes.pop(0))
+            path = folder / f"strip_{step:06d}.png"
+            if main and step in strips and not path.exists():
                 write_strip(draw(trainer.ema, trainer.process, 10, **_quick(exp)), path)
                 report("strip", path)
     network = trainer.ema
@@ -282,6 +285,11 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "peak_memory_mb": round(peak_memory_mb()),
         **machine(),
     }
+
+
+def _told(record: Record, report: Report) -> int:
+    report("step", record)
+    return record.step
 
 
 def _training(exp: Experiment) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import UserError
 from .experiments import Experiment, Report, experiment
-from .parallel import Row, finished
+from .keeping import Row, finished
+from .machine import ENDS_WITH
 from .progress import clear, from_file
 
 
@@ -54,7 +55,9 @@ def launch(exp: Experiment, folder: Path, report: Report, processes: int) -> Row
     }
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     command += [str(word) for option in arguments.items() for word in option]
-    environment = {} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"}
+    # Killed, this process can end nothing any more: those that it started look for it (`machine.end_with`).
+    environment = {ENDS_WITH: str(os.getpid())}
+    environment |= {} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"}
     folder.mkdir(parents=True, exist_ok=True)
     clear(folder)
     log = folder / "launch.log"

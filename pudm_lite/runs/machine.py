@@ -2,6 +2,8 @@
 
 import os
 import platform
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,38 @@ def fitting(what: str, advice: str) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError:
         raise UserError(f"the GPU's memory ran out {what}: {advice}") from None
+
+
+ENDS_WITH = "PUDM_ENDS_WITH"
+"""The variable that holds the number of the process which started this one."""
+
+
+def end_with(every: float = 1.0) -> None:
+    """Let this process end when the one that $PUDM_ENDS_WITH names is gone; without effect where it names none."""
+    if not (number := os.environ.get(ENDS_WITH, "")).isdecimal():
+        return
+
+    def watch() -> None:
+        while True:
+            try:
+                os.kill(int(number), 0)  # asks whether it is there
+            except ProcessLookupError:
+                os._exit(1)
+            except PermissionError:
+                pass
+            time.sleep(every)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def is_launched() -> bool:
+    """Whether `accelerate launch` started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_main() -> bool:
+    """Whether this process is the first of those that `accelerate launch` started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def forget_peak_memory() -> None:

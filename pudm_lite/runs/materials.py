@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..datasets import source
-from ..files import array_shapes
+from ..files import array_shapes, read_arrays
 from ..measures.judge import Judge, judge_of, read_judge
 from ..networks import Recipe
 from ..splits import Configuration, Split, positive_unlabeled_split
@@ -55,8 +54,8 @@ def own_configuration(path: Path) -> Configuration:
 
 def own_material(path: Path) -> Material:
     """Images of one's own, as `folders.pack` wrote them, and the judge beside them where there is one."""
-    with np.load(path) as arrays:
-        u, s, test = (torch.from_numpy(arrays[name]) for name in ("u", "s", "test"))
+    arrays = read_arrays(path, "u", "s", "test")
+    u, s, test = (torch.from_numpy(arrays[name]) for name in ("u", "s", "test"))
     split = Split(
         u=torch.arange(len(u)),
         u_sensitive=torch.zeros(len(u), dtype=torch.bool),

@@ -4,6 +4,7 @@ On a CPU two small models train faster in two processes of one thread each than 
 """
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -19,10 +20,10 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import write_whole
-from .experiments import Experiment, Report, make_trainer, material, run
+from .experiments import Experiment, Report, make_trainer, material
+from .keeping import Row, finished, run_and_keep
+from .machine import is_launched, is_main
 from .progress import to_file
-
-Row = dict[str, Any]
 
 Job = Callable[[Experiment, Path, Report], Any]
 """What is done with an experiment: called with it, its folder, and what takes word of how it goes on."""
@@ -61,14 +62,6 @@ def attempt(job: Job, exp: Experiment, folder: Path, report: Report) -> tuple[st
         return "error", str(error)
     except Exception:
         return "crash", traceback.format_exc()
-
-
-def run_and_keep(exp: Experiment, folder: Path, report: Report) -> Row:
-    """`experiments.run`, and its row in folder/row.json: a run is finished when that file is there."""
-    row = run(exp, folder, report)
-    if row:  # only the main process of several has one
-        write_whole(folder / "row.json", lambda path: path.write_text(json.dumps(row, indent=1)))
-    return row
 
 
 def _stop(*_: Any) -> None:
@@ -175,16 +168,6 @@ def here(experiments: list[Experiment], root: Path, hear: Hear) -> None:
         hear(exp.name, "done", run_and_keep(exp, folder, report))
 
 
-def is_launched() -> bool:
-    """Whether `accelerate launch` started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def is_main() -> bool:
-    """Whether this process is the first of those that `accelerate launch` started, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _seconds_per_step(exp: Experiment, folder: Path, report: Report, steps: int = 12) -> float:
     """The training time of a step, after the first three."""
     trainer = make_trainer(replace(exp, train=replace(exp.train, steps=steps + 3)), material(exp), None)
@@ -203,7 +186,11 @@ def remember(root: Path, key: list[Any], find: Callable[[], Any]) -> Any:
     """What `find` returns, kept in root/plan.json under `key`, so that the same command, run again, has the same."""
     plan = root / "plan.json"
     name = json.dumps(key)
-    kept = json.loads(plan.read_text()) if plan.exists() else {}
+    try:
+        kept = json.loads(plan.read_text()) if plan.exists() else {}
+        assert isinstance(kept, dict)
+    except (ValueError, AssertionError):
+        kept = {}  # damaged: what it held is found again
     if name not in kept:
         kept[name] = find()
         write_whole(plan, lambda path: path.write_text(json.dumps(kept, indent=1)))
@@ -229,7 +216,8 @@ def steps_for(minutes: float, experiments: list[Experiment], root: Path) -> int:
         steps = int(60 * minutes / rounds / max(times))
         if steps < 10:
             needed = 10 * rounds * max(times) / 60
-            raise UserError(f"{minutes} minutes are too few to train on this machine: give at least {needed:.1f}")
+            least = math.ceil(100 * needed) / 100
+            raise UserError(f"{minutes:g} minutes are too few to train on this machine: give at least {least}")
         return steps
 
     return remember(root, [minutes, sorted(exp.name for exp in experiments)], find)
@@ -276,6 +264,8 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
             last[name].update(value.terms, value=value.value)
             bar.set_postfix_str(losses(last[name]), refresh=False)
             bar.update(value.step - bar.n)
+        elif what == "note":
+            bar.write(f"{bar.desc.strip()}: {value}")
         elif what == "strip":
             bar.write(f"{bar.desc.strip()}: ten samples so far in {value}")
         elif what == "sample":
@@ -286,21 +276,11 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
                 bar.set_postfix_str("sampling", refresh=False)
             bar.update(done - bar.n)
 
-    engine = here if is_launched() else partial(pool, run_and_keep)
+    # As many lanes and threads as all runs were asked for with: what is left of them goes on as it began.
+    engine = here if is_launched() else partial(pool, run_and_keep, lanes=default_lanes(len(experiments)))
     try:
         engine(open_runs, root, show)
     finally:
         for bar in bars.values():
             bar.close()
     return [rows[exp.name] for exp in experiments if rows[exp.name]]
-
-
-def finished(root: Path, exp: Experiment) -> Row | None:
-    """The row of a run that is done, if its samples and measures are those now asked for."""
-    path = root / "runs" / exp.name / "row.json"
-    if not path.exists():
-        return None
-    row = json.loads(path.read_text())
-    asked = {name: getattr(exp, name) for name in ("n_samples", "sampler", "sampler_steps", "sample_seed")}
-    measured = row.get("frechet_features", exp.features).startswith(exp.features)
-    return row if measured and all(row[key] == value for key, value in asked.items()) else None

@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..files import write_whole
 from ..networks import load_pipeline, named_network, open_network
 from .experiments import Experiment, run
+from .keeping import read_log
 from .machine import mode
 
 CURVES = ("value", "L_U_minus", "L_S_minus", "L_S_plus", "normal_risk")
@@ -73,7 +74,7 @@ def ship(out: Path, folder: Path) -> list[Path]:
     """
     from safetensors.torch import save
 
-    rows = {path.parent: json.loads(path.read_text()) for path in sorted(out.glob("runs/*/row.json"))}
+    rows = {path.parent: _row(path) for path in sorted(out.glob("runs/*/row.json"))}
     trained_rows = {run: row for run, row in rows.items() if row["steps"]}  # the others only drew from a given model
     if not trained_rows:
         raise UserError(f"{out} holds no finished run: name the --out folder of a `pudm figure1` or `pudm train`")
@@ -81,7 +82,7 @@ def ship(out: Path, folder: Path) -> list[Path]:
     for path, row in trained_rows.items():
         network = _checked_network(path, row)
         tensors = {f"network/{name}": value.half().contiguous() for name, value in network.state_dict().items()}
-        tensors |= {f"curve/{n}": c for n, c in thinned(json.loads((path / "log.json").read_text())).items()}
+        tensors |= {f"curve/{n}": c for n, c in thinned(read_log(path)).items()}
         metadata = {"row": json.dumps(row), "command": _command(row)}
         target = folder / file_name(row)
         if target in paths:
@@ -90,6 +91,16 @@ def ship(out: Path, folder: Path) -> list[Path]:
         write_whole(target, lambda to, t=tensors, m=metadata: to.write_bytes(save(t, m)))  # type: ignore[misc]
         paths.append(target)
     return paths
+
+
+def _row(path: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(row, dict) or "steps" not in row:
+            raise ValueError
+        return row
+    except ValueError:
+        raise UserError(f"{path} is damaged: run the command that made it again, which makes it anew") from None
 
 
 def _command(row: dict[str, Any]) -> str:
@@ -162,4 +173,4 @@ def _found(exp: Experiment, folder: Path) -> Trained:
             return found
     row = run(exp, folder / exp.name)
     network, process = load_pipeline(folder / exp.name / "pipeline")
-    return Trained(network, process, row, thinned(json.loads((folder / exp.name / "log.json").read_text())))
+    return Trained(network, process, row, thinned(read_log(folder / exp.name)))

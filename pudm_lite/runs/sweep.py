@@ -13,7 +13,8 @@ from ..files import alone, read_rows, write_whole
 from ..priors import estimate_beta
 from ..risks import BETA_FREE
 from .experiments import Experiment, experiment, material
-from .parallel import Hear, Row, finished, pool, remember, run_and_keep
+from .keeping import Row, finished, run_and_keep
+from .parallel import Hear, pool, remember
 from .sweep_table import SweepTable, sentence
 
 ESTIMATE = "estimate"

@@ -76,6 +76,8 @@ class SweepTable:
         self.state[name] = {"done": "done", "error": "failed", "crash": "failed"}.get(what, "running")
         if what == "done":
             self._note(going, work(exp, exp.train.steps, exp.n_samples))
+        if what == "note":
+            self.console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
         if what == "error" or what == "crash":
             self.console.print(f"{name} failed: {sentence(value)}", markup=False, highlight=False, soft_wrap=True)
         self.show()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from tiny_sets import write_cifar10
 
-from pudm_lite.course import labs
 from pudm_lite.course.labs import Lab, Plan, choose, estimated_minutes, missing, smooth
 from pudm_lite.errors import UserError
 from pudm_lite.measures.judge import DigitNet, Judge, judge_file, save_judge
@@ -98,7 +97,7 @@ def test_a_run_is_kept_and_opened_again(tmp_path, monkeypatch):
     def no_more(*_):
         raise AssertionError("a finished run is opened, not run again")
 
-    monkeypatch.setattr(labs, "run_and_keep", no_more)
+    monkeypatch.setattr("pudm_lite.runs.keeping.run", no_more)
     again = lab.run("nnpu")
     assert again.row == done.row
     assert torch.equal(again.images, done.images)

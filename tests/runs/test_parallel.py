@@ -7,12 +7,15 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import psutil
 import pytest
 
 from pudm_lite.errors import UserError
+from pudm_lite.files import write_arrays
 from pudm_lite.runs import parallel
 from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.keeping import finished
 from pudm_lite.runs.parallel import default_lanes, here, losses, pool, remember, run_all, steps_for
 from pudm_lite.training import Record
 
@@ -138,9 +141,32 @@ def test_too_few_minutes_say_how_many_are_enough(tmp_path, monkeypatch):
 
 def test_the_first_failure_is_raised(tmp_path, monkeypatch):
     for end, error in ((("error", "no data: get some"), UserError), (("crash", "Traceback"), RuntimeError)):
-        monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear, end=end: hear(exps[0].name, *end))
+        monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear, end=end, **_: hear(exps[0].name, *end))
         with pytest.raises(error, match=end[1]):
             run_all([experiment()], tmp_path, quiet=True)
+
+
+def test_what_is_left_goes_on_with_the_lanes_and_threads_of_all(tmp_path, monkeypatch):
+    """Of two runs one is finished: the other keeps to one thread of two, or its weights would be others."""
+    asked = {}
+
+    def pool(job, experiments, root, hear, lanes):
+        asked.update(lanes=lanes, left=len(experiments))
+        hear(experiments[0].name, "done", {"run": "b"})
+
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "gpus", lambda: [])
+    monkeypatch.setattr(parallel, "pool", pool)
+    monkeypatch.setattr(parallel, "finished", lambda root, exp: {"run": "a"} if exp.train.seed == 0 else None)
+    assert run_all([experiment(seed=0), experiment(seed=1)], tmp_path, quiet=True) == [{"run": "a"}, {"run": "b"}]
+    assert asked == {"lanes": 2, "left": 1}
+
+
+def test_a_damaged_plan_is_made_again(tmp_path):
+    for torn in ("", "[1]", '{"a": '):
+        (tmp_path / "plan.json").write_text(torn)
+        assert remember(tmp_path, ["beta", 0], lambda: 0.1) == 0.1
+        assert json.loads((tmp_path / "plan.json").read_text()) == {'["beta", 0]': 0.1}
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -151,7 +177,7 @@ def test_one_of_several_processes_runs_in_this_one_and_only_the_first_keeps_a_ro
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr(parallel, "run", run)
+    monkeypatch.setattr("pudm_lite.runs.keeping.run", run)
     exp = experiment()
     rows = run_all([exp], tmp_path)
     folder = tmp_path / "runs" / exp.name
@@ -167,21 +193,23 @@ def test_a_failure_in_this_process_is_raised_as_it_is(tmp_path, monkeypatch):
     def run(exp, folder, report):
         raise UserError("no data: get some")
 
-    monkeypatch.setattr(parallel, "run", run)
+    monkeypatch.setattr("pudm_lite.runs.keeping.run", run)
     with pytest.raises(UserError, match="no data"):
         here([experiment()], tmp_path, lambda *_: None)
 
 
 def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
     exp = experiment()
-    row = {name: getattr(exp, name) for name in ("n_samples", "sampler", "sampler_steps", "sample_seed")}
+    row = exp.as_row()
     folder = tmp_path / "runs" / exp.name
     folder.mkdir(parents=True)
     (folder / "row.json").write_text(json.dumps(row))
-    monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear: exps and pytest.fail("ran again"))
+    write_arrays(folder / "samples.npz", images=np.zeros((exp.n_samples, 1, 1, 1), np.uint8))
+    (folder / "log.json").write_text("{}")
+    monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear, **_: exps and pytest.fail("ran again"))
     assert run_all([exp], tmp_path, quiet=True) == [row]
-    assert parallel.finished(tmp_path, replace(exp, n_samples=3)) is None
-    assert parallel.finished(tmp_path, replace(exp, sampler="ddim")) is None
+    assert finished(tmp_path, replace(exp, n_samples=3)) is None
+    assert finished(tmp_path, replace(exp, sampler="ddim")) is None
 
 
 def test_losses_are_told_once_s_was_looked_at():
