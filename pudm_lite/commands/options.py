@@ -148,12 +148,24 @@ def experiments_of(
 
     experiments = build() if o.steps is None else build(steps=o.steps)
     refuse_idle(o, methods, [exp.train for exp in experiments])
-    writable(o.out)
+    holds_models(o.out)
     return experiments if o.minutes is None else build(steps=steps_for(o.minutes, experiments, o.out))
 
 
+def holds_models(out: Path, folder: Path | None = None) -> None:
+    """Find out before any work that networks can be kept there: safetensors opens them under names in UTF-8 alone.
+
+    out: the --out that was given; folder: where its files go, `out` itself where left out. Raises UserError.
+    """
+    from ..files import is_utf8
+
+    if not is_utf8(out):
+        raise UserError(f"--out {str(out)!a} is no name in UTF-8, as networks are saved under: choose another")
+    writable(folder or out)
+
+
 def writable(folder: Path) -> None:
-    """Find out before any work that a folder takes files."""
+    """Find out before any work that a folder takes files. Raises UserError."""
     from ..files import write_whole
 
     probe = folder / ".probe"
