@@ -42,6 +42,15 @@ def _refused(path: Path, why: str | None) -> UserError:
     return UserError(f"cannot write {path} ({why}): make room, or choose another folder with --out")
 
 
+def is_utf8(name: str | Path) -> bool:
+    """Whether the bytes of a name are UTF-8: safetensors opens no others, where the system takes any."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a new folder and move it to `path`, in the place of what was there.
 

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from .diffusion import PREDICTIONS, Process, noise_schedule
 from .errors import UserError
-from .files import write_folder
+from .files import is_utf8, write_folder
 from .splits import Configuration, named_configuration
 
 
@@ -289,6 +289,8 @@ def open_network(pretrained: str) -> tuple[nn.Module, Process]:
     Raises UserError where there is none, and for a model that the course cannot train: of latents, with a condition, or
     with a scheduler that has no alpha_bar inside (0, 1).
     """
+    if not is_utf8(pretrained):
+        raise UserError(f"{pretrained!a} is no name that safetensors opens: rename what is not written in UTF-8")
     path = Path(pretrained)
     if path.suffix == ".safetensors":
         return _open_shipped(path)

@@ -5,7 +5,9 @@ process of its own; where the fault must happen inside it, the process is given 
 """
 
 import errno
+import io
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +184,41 @@ def test_a_loss_that_is_no_number(capsys, out, images):
     said = refused(capsys, out, *own(images), *TINY[2:-1], "batch_size=8", "learning_rate=1e30", "--steps", 30)
     assert "the loss or its gradient is not a finite number at step" in said
     assert "lower the learning rate" in said
+
+
+def test_outputs_among_the_images(capsys, images, monkeypatch):
+    """The folder is where the command is typed, and --out is left out: its default would lie in it."""
+    monkeypatch.chdir(images / "u")
+    before = contents(images)
+    assert cli.main(["train", "--unlabeled", ".", "--sensitive", "../s", *map(str, TINY)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("pudm: --out lies in ., whose files are read as images")
+    assert contents(images) == before
+
+
+@pytest.mark.parametrize("spoil", ["link", "kind", "torn"])
+def test_strict_stops_at_whatever_is_left_out(capsys, out, images, spoil):
+    path = images / "u" / {"link": "gone.png", "kind": "IMG_1.HEIC", "torn": "torn.png"}[spoil]
+    path.symlink_to("nowhere") if spoil == "link" else path.write_bytes(b"x")
+    said = refused(capsys, out, *own(images), "--strict", *TINY)
+    assert said.startswith("pudm: not everything is an image that opens (1): ")
+    assert str(path) in said
+    assert not list(out.glob("own-*"))
+
+
+@pytest.mark.parametrize("name", ["Jos\udc82.png", "José.png", "new\nline.png"])
+def test_a_name_that_cannot_be_printed_stops_nothing(out, images, name, monkeypatch):
+    """A torn file of such a name is left out, and what is right is read; the terminal takes ASCII alone."""
+    path = images / "u" / name
+    try:
+        path.write_bytes(b"torn")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr("pudm_lite.runs.parallel.run_all", lambda *_: [])
+    code = cli.main(["train", *map(str, [*own(images), *TINY]), "--out", str(out)])
+    said = terminal.buffer.getvalue()
+    assert code == 0
+    assert b"left out " in said
+    assert b"U 12 images" in said

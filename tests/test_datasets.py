@@ -1,5 +1,6 @@
 """Pixels and model space, MNIST, the data sets in their true formats, and what is said of a missing or damaged file."""
 
+import pwd
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,28 @@ def test_cache_is_the_variable_or_below_home(monkeypatch, tmp_path):
     monkeypatch.delenv("PUDM_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "pudm_lite"
+
+
+def test_without_a_home_the_variable_is_asked_for(monkeypatch):
+    def unknown(user):
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("PUDM_CACHE", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(
+        UserError, match="no home folder: let PUDM_CACHE name a folder for data sets and judges, or set"
+    ):
+        cache_folder()
+
+
+def test_a_data_file_that_may_not_be_read_is_said(monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"data file .*mnist\.npz cannot be read \(Permission denied\)"):
+        checked_file("mnist.npz")
 
 
 def test_unknown_names_are_refused_with_the_known():

@@ -454,3 +454,9 @@ def test_no_pickled_code_runs(pretrained, tmp_path):
     with pytest.raises(UserError, match="cannot open"):
         open_network(str(folder))
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["Jos\udc82", "Jos\udc82.safetensors"])
+def test_a_name_that_is_no_utf8_is_said(name):
+    with pytest.raises(UserError, match=r"^'Jos\\udc82.*' is no name that safetensors opens: rename"):
+        open_network(name)

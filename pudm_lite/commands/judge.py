@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .given import count, refuse_unused, seed
-from .options import writable
+from .options import holds_models
 
 HELP = "The classifier that tells normal from sensitive: train it, and measure it on real test images."
 DATASETS = ("mnist", "cifar10", "stl10", "celeba", "folders")
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     if o.dataset == "mnist":
         refuse_unused(o, ["from_scratch"], "the judge of mnist always starts from scratch")
     out = o.out or _place(o.dataset)
-    writable(out.parent)
+    holds_models(out, out.parent)
     bar = None
     for step, steps, judge in _training(o):  # noqa: B007
         bar = bar or tqdm(total=steps, unit="step")

@@ -111,21 +111,20 @@ def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> Non
         refuse_unused(o, ["steps", "minutes"], "--method pretrained draws from the model as it is, and trains nothing")
     for name in settings_of(o):
         if not any(_acts(name, config) for config in trained):
-            raise UserError(f"{name} of --set would not be used: {IDLE.get(name, 'nothing is trained')}")
+            why = "it belongs to {}={}".format(*NEEDS[name]) if name in NEEDS else "nothing is trained"
+            raise UserError(f"{name} of --set would not be used: {why}")
     pretrained = vars(o).get("pretrained")  # `figure1` has none
     if pretrained and network_named(pretrained) not in ("", o.network):
         refuse_unused(o, ["network"], f"{pretrained} is a {network_named(pretrained)} network")
 
 
-IDLE = {"s_per_batch": "it belongs to stream=two", "kernel_learning_rate": "it belongs to optimiser=muon"}
-"""Why a setting may be idle, other than that nothing is trained."""
+NEEDS = {"s_per_batch": ("stream", "two"), "kernel_learning_rate": ("optimiser", "muon")}
+"""Settings that act only beside a value of another."""
 
 
 def _acts(name: str, config: "TrainConfig") -> bool:
     """Whether a setting acts on a run. Of one that trains nothing the size of a batch is looked at all the same."""
-    if name == "s_per_batch" and config.stream != "two":
-        return False
-    if name == "kernel_learning_rate" and config.optimiser != "muon":
+    if name in NEEDS and getattr(config, NEEDS[name][0]) != NEEDS[name][1]:
         return False
     return config.steps > 0 or name == "batch_size"
 
@@ -148,12 +147,24 @@ def experiments_of(
 
     experiments = build() if o.steps is None else build(steps=o.steps)
     refuse_idle(o, methods, [exp.train for exp in experiments])
-    writable(o.out)
+    holds_models(o.out)
     return experiments if o.minutes is None else build(steps=steps_for(o.minutes, experiments, o.out))
 
 
+def holds_models(out: Path, folder: Path | None = None) -> None:
+    """Find out before any work that networks can be kept there: safetensors opens them under names in UTF-8 alone.
+
+    out: the --out that was given; folder: where its files go, `out` itself where left out. Raises UserError.
+    """
+    from ..files import is_utf8
+
+    if not is_utf8(out):
+        raise UserError(f"--out {str(out)!a} is no name in UTF-8, as networks are saved under: choose another")
+    writable(folder or out)
+
+
 def writable(folder: Path) -> None:
-    """Find out before any work that a folder takes files."""
+    """Find out before any work that a folder takes files. Raises UserError."""
     from ..files import write_whole
 
     probe = folder / ".probe"

@@ -5,7 +5,7 @@ import sys
 
 from ..errors import UserError
 from .given import count, seed, steps
-from .options import DEFAULT_BETA, METHOD_NAMES, add_shared_options, refuse_idle, settings_of, writable
+from .options import DEFAULT_BETA, METHOD_NAMES, add_shared_options, holds_models, refuse_idle, settings_of
 
 HELP = "Run every method on every configuration with every beta and seed; a JSON line each goes to OUT/rows.jsonl."
 
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
     training = settings_of(o) | ({} if o.steps is None else {"steps": o.steps})
     named = [experiment(c, m, o.network, o.pretrained, **training) for c in o.experiment for m in o.method]
     refuse_idle(o, o.method, [exp.train for exp in named])
-    writable(o.out)
+    holds_models(o.out)
     job = run_and_keep if o.processes == 1 else partial(launch, processes=o.processes)
     engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes)
     if o.slurm is not None:

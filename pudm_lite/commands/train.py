@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .given import refuse_unused, whole
-from .options import METHOD_NAMES, add_options, experiments_of, run_and_print
+from .options import METHOD_NAMES, add_options, experiments_of, holds_models, run_and_print
 
 HELP = "Train one model, sample and judge it; one JSON line goes to OUT/rows.jsonl."
 
@@ -52,14 +52,13 @@ def run(options: argparse.Namespace) -> None:
     configuration, images = o.experiment, ""
     if o.unlabeled or o.sensitive:
         from ..runs.own_images import prepare
-        from .options import writable
 
         if not (o.unlabeled and o.sensitive):
             raise UserError("images of your own need both --unlabeled DIR and --sensitive DIR")
         refuse_unused(o, ["experiment"], "the images are those of --unlabeled and --sensitive")
         if not o.normal_test:
             refuse_unused(o, ["features"], "samples are not measured without --normal-test DIR")
-        writable(o.out)
+        holds_models(o.out)
         path = prepare(o.unlabeled, o.sensitive, o.normal_test, o.image_size, o.strict, o.out)
         configuration, images = path.stem, str(path)
     else:

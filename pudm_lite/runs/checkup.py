@@ -48,22 +48,22 @@ def checkup() -> Iterator[Line]:
     for check in checks:
         yield _attempt(check.__name__.strip("_"), check)
     try:
-        from ..sources.doctor import NAMES
+        from ..sources.doctor import IN_DATA, NAMES
     except Exception:  # it takes PyTorch, whose line has said what is wrong
         return
     for name in NAMES:
-        yield _attempt(name, partial(_data, name))
+        yield _attempt(name, partial(_data, name), name in IN_DATA)
 
 
-def _attempt(name: str, check: Callable[[], Line]) -> Line:
+def _attempt(name: str, check: Callable[[], Line], needed: bool = True) -> Line:
     try:
         return check()
     except UserError as error:
         found, _, to_do = str(error).partition(": ")
-        return Line(name, found, to_do, needed=True)
+        return Line(name, found, to_do, needed)
     except Exception as error:  # a broken installation has many ways to fail
         said = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Line(name, f"cannot be looked at ({said})", "make .venv anew, or install the package again", needed=True)
+        return Line(name, f"cannot be looked at ({said})", "make .venv anew, or install the package again", needed)
 
 
 def _python() -> Line:

@@ -190,3 +190,10 @@ def test_numbers_and_names_that_cannot_be(at, capsys, line, said):
     assert cli.main(line.split()) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith(f"pudm: {said}")
+
+
+@pytest.mark.parametrize("line", ["train", "figure1", "sweep", "judge train mnist", OWN])
+def test_a_network_is_saved_under_no_name_that_it_could_not_be_opened_under(at, capsys, line):
+    assert cli.main([*line.split(), "--out", "Jos\udc82/out"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == r"pudm: --out 'Jos\udc82/out' is no name in UTF-8, as networks are saved under: choose another"

@@ -153,5 +153,7 @@ def test_a_sentence_for_the_user_becomes_a_line():
     def check() -> Line:
         raise UserError("this user has no home folder: set HOME")
 
-    line = checkup._attempt("cifar10", check)
-    assert str(line) == "cifar10: this user has no home folder; to do: set HOME"
+    for needed in (True, False):
+        line = checkup._attempt("cifar10", check, needed)
+        assert str(line) == "cifar10: this user has no home folder; to do: set HOME"
+        assert line.needed is needed

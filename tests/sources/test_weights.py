@@ -49,3 +49,10 @@ def test_missing_damaged_and_right_ones():
         weights.require("A judge")
     weights.path.write_bytes(b"weights")
     weights.require("A judge")
+
+
+def test_without_a_home_the_variable_is_asked_for(monkeypatch):
+    """torch.hub would make a folder called ~ where the command was typed."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "~/.cache/torch/hub")
+    with pytest.raises(UserError, match="no home folder: let TORCH_HOME name a folder for weights, or set HOME"):
+        _ = RESNET34.path
