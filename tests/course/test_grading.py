@@ -147,8 +147,6 @@ FORBIDDEN = [  # what only walls prevent: each raises "did it" when it could
     ["assert len([name for name in os.listdir('/proc') if name.isdigit()]) > 12"],
     ["open(torch.__file__, 'a')"],
     ["open(sys.modules['pudm_lite'].__file__, 'a')"],
-    ["assert os.listdir(os.path.expanduser('~root') if os.path.isdir('/root/.ssh') else '/nowhere')"],
-    ["import ctypes", "assert ctypes.CDLL(None).mount(b'x', b'/usr', b'tmpfs', 0, None) == 0"],
 ]
 DAEMON = function(
     "if os.fork() == 0:",
