@@ -65,16 +65,11 @@ def _parsed(source: str) -> list[ast.stmt]:
     if first.split(" ")[0].strip() in PYTHON_CELLS:
         return _parsed(rest)
     try:
-        return _parse(source)
+        return ast.parse(source).body
     except SyntaxError:
         from IPython.core.inputtransformer2 import TransformerManager
 
-        return _parse(TransformerManager().transform_cell(source))
-
-
-def _parse(source: str) -> list[ast.stmt]:
-    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
-    return compile(source, "cell", "exec", flags, dont_inherit=True).body
+        return ast.parse(TransformerManager().transform_cell(source)).body
 
 
 def _kept(node: ast.stmt) -> ast.stmt | None:
@@ -84,15 +79,13 @@ def _kept(node: ast.stmt) -> ast.stmt | None:
     if isinstance(node, ast.Assign | ast.AnnAssign):
         return node if node.value and _is_constant(node.value) else None
     if isinstance(node, ast.If | ast.Try):
-        parts = [node.orelse, node.body]
+        blocks = [node.body, node.orelse]
         if isinstance(node, ast.Try):
-            parts += [node.finalbody, *(handler.body for handler in node.handlers)]
-        for part in parts:
-            part[:] = [inner for inner in map(_kept, part) if inner]
-        if any(parts):
-            for part in parts[1:]:  # an `else` may be missing
-                part += [] if part or part is getattr(node, "finalbody", None) else [ast.Pass(lineno=1, col_offset=0)]
-            return node
+            blocks += [node.finalbody, *(handler.body for handler in node.handlers)]
+        kept = [[inner for inner in map(_kept, block) if inner] for block in blocks]
+        for block, inner in zip(blocks, kept, strict=True):
+            block[:] = inner or [ast.Pass(lineno=node.lineno, col_offset=0)] * bool(block)
+        return node if any(kept) else None
     return None
 
 

@@ -8,6 +8,7 @@ of his own: whatever his files do is a line in his row.
 
 import hashlib
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from .checks.harness import Check, WrongAnswer
 from .grades import Grade, Kept, Outcome, Student
 from .sandbox import Child
 from .submissions import Submission, read_notebook
+
+LONGEST = 1800.0
+"""Seconds that one student may take; a notebook that has been begun is graded to its end."""
 
 
 def grade_notebook(notebook: Path, seconds: float = 20.0, memory_mb: int = 2048) -> Outcome:
@@ -65,7 +69,12 @@ def _grade(check: Check, child: Child) -> Grade:
 def grade_student(name: str, handed_in: Submission, seconds: float, memory_mb: int) -> Student:
     """The best grade of each exercise over the notebooks of one student. Whatever goes wrong is a note."""
     student = Student(name, notes=list(handed_in.notes))
-    for notebook in handed_in.notebooks:
+    until = time.monotonic() + LONGEST
+    for i, notebook in enumerate(handed_in.notebooks):
+        if time.monotonic() > until:
+            left = len(handed_in.notebooks) - i
+            student.notes.append(f"{LONGEST / 60:g} minutes were over, and {left} notebooks are not graded")
+            break
         try:
             outcome = grade_notebook(notebook, seconds, memory_mb)
         except Exception as error:  # of this student's files: the next one is graded all the same

@@ -19,7 +19,7 @@ UNPROTECTED = (
     "network and leave processes behind: install bubblewrap, or grade strangers' work in a virtual machine"
 )
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/nix/store")
-SYSTEM_STATE = ("/sys/devices/system/cpu",)
+CPU = "/sys/devices/system/cpu"  # PyTorch asks it what the machine can do
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
@@ -27,7 +27,7 @@ def visible() -> list[str]:
     """The folders and files that Python, its libraries and this package are made of; no two inside each other."""
     libraries = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     own = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, str(Path(__file__).parents[1])]
-    places = sorted({os.path.abspath(path) for path in (*SYSTEM, *SYSTEM_STATE, *own, *libraries)}, key=len)
+    places = sorted({os.path.abspath(path) for path in (*SYSTEM, CPU, *own, *libraries)}, key=len)
     kept: list[str] = []
     for path in places:
         if os.path.exists(path) and not any(Path(path).is_relative_to(other) for other in kept):

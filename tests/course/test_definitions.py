@@ -39,6 +39,7 @@ def source(*cells) -> str:
         "if slow():\n    pass\nelse:\n    forward = lambda x: x",
         "try:\n    import fast\nexcept ImportError:\n    " + RIGHT.replace("\n", "\n    "),
         "try:\n    train()\nfinally:\n    forward = lambda x: x",
+        "try:\n    forward = lambda x: x\nfinally:\n    print()",
         ["def forward(x):\n", "    return x"],
     ],
 )
