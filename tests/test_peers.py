@@ -203,7 +203,8 @@ def test_a_folder_that_takes_no_file_is_found_out_before_anything_is_trained(mad
         (("--table",), "no rows at nothing.jsonl: run an experiment first, or name the rows.jsonl of one"),
     ],
 )
-def test_options_out_of_range(capsys, option, said):
+def test_options_out_of_range(capsys, tmp_path, monkeypatch, option, said):
+    monkeypatch.chdir(tmp_path)
     assert peers.main([*option, "--out", "nothing.jsonl"]) == 2
     assert capsys.readouterr().err == f"peers: {said}\n"
 
