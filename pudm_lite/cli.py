@@ -17,6 +17,7 @@ COMMANDS = (
     "ship",
     "grade",
     "bench",
+    "selftest",
     "judge",
     "data",
 )

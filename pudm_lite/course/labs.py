@@ -26,8 +26,8 @@ STANDS_IN = {"standin": "stand-in: tinted digits", "mnist": "miniature: MNIST di
 """What a figure's title says of data that take the place of the paper's."""
 
 T4_TFLOPS = 10.0
-"""10^12 operations a second that a free Colab T4 is assumed to reach in fp16, in training and in sampling: a modest part
-of the 65 on its data sheet. Every estimate of minutes stands on this number; it was not measured."""
+"""10^12 operations a second that a free Colab T4 is assumed to reach in fp16, in training and in sampling: a modest
+part of the 65 on its data sheet. Every estimate of minutes stands on this number; it was not measured."""
 
 
 def mixed_precision() -> str:

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
+from ..sampling import HALF
 
 HEADROOM = 0.15
 """Share of a GPU's memory left to what is not counted: CUDA's context, the kernels' workspaces, temporary gradients,
-fragments, the training images. An assumption, not measured."""
-
-HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+fragments, and the training images, which get a third of it at most (`training.place_for`). An assumption, not
+measured."""
 
 
 @dataclass(frozen=True)
