@@ -158,8 +158,12 @@ def test_a_judge_on_it_gives_its_verdicts_to_the_host(waits):
 def test_a_whole_run_and_what_the_notebooks_do_with_it(waits, tmp_path, monkeypatch):
     """A run to its row; a lab's run; a trained network drawn from, as notebooks 00 and 04 do, of all kinds."""
     monkeypatch.setenv("PUDM_MODE", "fast")
-    exp = experiment(**TINY)
+    exp, forgot, strips = experiment(**TINY), [], []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: forgot.append(1))
+    monkeypatch.setattr(experiments, "write_strip", lambda images, path: strips.append(images))
     row = run(exp, tmp_path / "run")
+    assert forgot == [1]  # or the peak would be that of a run before it
+    assert len(strips) == 2
     assert (row["device"], row["sample_precision"], row["n_samples"]) == ("make-believe", "bf16", 4)
     found = trained(exp, tmp_path / "trained")
     assert next(found.network.parameters()).device == GPU
