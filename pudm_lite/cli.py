@@ -21,6 +21,7 @@ COMMANDS = (
     "ship",
     "grade",
     "bench",
+    "selftest",
     "judge",
     "data",
     "doctor",

@@ -55,14 +55,15 @@ def learning_rate_factor(step: int, steps: int, warmup_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
 
 
-ON_DEVICE = 2 * 2**30
-"""At most so many bytes of pixels are held on a GPU: what notebook 08's arithmetic leaves beside the training."""
+HEADROOM = 0.15
+"""Share of a GPU's memory left to what is not counted (`runs.memory`): CUDA's context, workspaces of kernels, temporary
+gradients, fragments, and the training images, which get a third of it at most. An assumption, not measured."""
 
 
 def place_for(images: int, device: torch.device) -> torch.device:
-    """Where so many bytes of pixels are held: on the device if they take ON_DEVICE and a third of its free memory at
-    most, so that no batch waits for a slow host; else in the host's memory."""
-    if device.type == "cuda" and images > min(ON_DEVICE, torch.cuda.mem_get_info(device)[0] / 3):
+    """Where so many bytes of pixels are held: on the device if they take a third of HEADROOM at most, so that no batch
+    waits for a slow host; else in the host's memory."""
+    if device.type == "cuda" and images > HEADROOM / 3 * torch.cuda.mem_get_info(device)[0]:
         return torch.device("cpu")
     return device
 

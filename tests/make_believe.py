@@ -117,6 +117,10 @@ class Device(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", str(func))
+        if torch._C._get_dispatch_mode(
+            torch._C._TorchDispatchModeKey.FAKE
+        ):  # shapes without data: no device's business
+            return func(*args, **kwargs)
         if name == "as_tensor" and isinstance(args[0], Tensor):
             func, name = Tensor.to, "to"
         if any(isinstance(x, OnDevice) for x in tree_leaves((args, kwargs))):
@@ -161,6 +165,7 @@ def device(memory: int = 15 * 2**30, shared: bool = False) -> Iterator[Counter[s
         "empty_cache": lambda: None,
     }
     waits.clear()
+    torch._C._ensureCUDADeviceGuardSet()  # which fake tensors leave out where there is a GPU
     with ExitStack() as stack:
         for name, fact in facts.items():
             stack.enter_context(patch.object(torch.cuda, name, fact))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from pudm_lite import cli
 from pudm_lite.commands.options import METHOD_NAMES
@@ -138,6 +139,21 @@ def test_evaluate_something_that_is_no_image_file(capsys, tmp_path):
 
 def test_sample_from_nothing(capsys, tmp_path):
     assert "holds no trained model" in refused(capsys, "sample", tmp_path)
+
+
+def test_a_gpu_whose_memory_runs_out(capsys, monkeypatch):
+    def full(options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("pudm_lite.commands.sample.run", full)
+    assert refused(capsys, "sample", "model").startswith("pudm: the GPU's memory ran out: ")
+
+    def broken(options):
+        raise RuntimeError("it broke")
+
+    monkeypatch.setattr("pudm_lite.commands.sample.run", broken)
+    with pytest.raises(RuntimeError, match="it broke"):
+        cli.main(["sample", "model"])
 
 
 def test_report_on_nothing(capsys, tmp_path):

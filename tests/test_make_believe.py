@@ -5,21 +5,27 @@ tests/make_believe.py says what that device refuses and counts.
 
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
 from groups import together
 from make_believe import GPU, OnDevice, device
+from test_notebooks import MASTERS, build
 from test_training import CONFIG, make
 from torch import nn
 
 from pudm_lite.course.labs import Lab, Plan
+from pudm_lite.errors import UserError
 from pudm_lite.measures.judge import mnist_judge
 from pudm_lite.networks import RECIPES, make_network, make_process
 from pudm_lite.risks import METHODS
+from pudm_lite.runs import experiments
 from pudm_lite.runs.experiments import experiment, run
+from pudm_lite.runs.memory import HEADROOM
 from pudm_lite.runs.shipped import trained
 from pudm_lite.sampling import SAMPLERS, draw, half_precision
+from pudm_lite.training import place_for
 
 TINY = {"steps": 2, "batch_size": 8, "n_samples": 4, "sampler_steps": 2}
 
@@ -152,8 +158,12 @@ def test_a_judge_on_it_gives_its_verdicts_to_the_host(waits):
 def test_a_whole_run_and_what_the_notebooks_do_with_it(waits, tmp_path, monkeypatch):
     """A run to its row; a lab's run; a trained network drawn from, as notebooks 00 and 04 do, of all kinds."""
     monkeypatch.setenv("PUDM_MODE", "fast")
-    exp = experiment(**TINY)
+    exp, forgot, strips = experiment(**TINY), [], []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: forgot.append(1))
+    monkeypatch.setattr(experiments, "write_strip", lambda images, path: strips.append(images))
     row = run(exp, tmp_path / "run")
+    assert forgot == [1]  # or the peak would be that of a run before it
+    assert len(strips) == 2
     assert (row["device"], row["sample_precision"], row["n_samples"]) == ("make-believe", "bf16", 4)
     found = trained(exp, tmp_path / "trained")
     assert next(found.network.parameters()).device == GPU
@@ -164,6 +174,56 @@ def test_a_whole_run_and_what_the_notebooks_do_with_it(waits, tmp_path, monkeypa
     monkeypatch.setenv("PUDM_MODE", "lab")
     shipped = trained(experiment("mnist-even", "nnpu"), tmp_path / "none")  # opened, not trained
     assert next(shipped.network.parameters()).device == GPU
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("master", [m for m in MASTERS if m.stem[:2] in ("01", "02", "07", "08")], ids=lambda m: m.stem)
+def test_a_notebook_runs_on_it(waits, master, monkeypatch):
+    """Those that hand tensors to networks themselves, in fast mode."""
+    monkeypatch.setenv("PUDM_MODE", "fast")
+    monkeypatch.chdir(master.parent.parent)
+    names = {"__name__": "__main__"}
+    with matplotlib.rc_context({"backend": "agg"}):
+        for cell in build.notebook(master, student=False).cells:
+            if cell.cell_type == "code" and "%pip" not in cell.source:
+                lines = [line for line in cell.source.splitlines() if not line.startswith("%")]
+                exec(compile("\n".join(lines), f"{master.stem}, {cell.id}", "exec"), names)
+
+
+@pytest.mark.parametrize("where", ["training", "drawing"])
+def test_memory_that_runs_out_is_a_sentence_that_helps(waits, tmp_path, monkeypatch, where):
+    class Full:
+        step, process = 0, None
+
+        def __init__(self, *_):
+            self.accelerator = type("", (), {"is_main_process": True, "process_index": 0, "num_processes": 1})
+            self.ema = make_network("lite")
+
+        def __iter__(self):
+            if where == "training":
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            return iter(())
+
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(experiments, "make_trainer", Full)
+    monkeypatch.setattr(experiments, "save_pipeline", lambda *_: None)
+    monkeypatch.setattr(experiments, "draw_share", full)
+    says = {
+        "training": "ran out while training on 44 images a step in 2 pieces: --set a larger pieces, "
+        "gradient_checkpointing=1 or a smaller batch_size",
+        "drawing": "ran out while images were drawn: end what else holds some of it",
+    }[where]
+    with pytest.raises(UserError, match=says):
+        run(experiment(pieces=2), tmp_path)
+
+
+def test_images_on_it_fit_what_the_memory_arithmetic_leaves_them():
+    """A third of HEADROOM, which is also for the context, workspaces and fragments."""
+    with device(memory=15 * 2**30):
+        room = int(HEADROOM / 3 * 15 * 2**30)
+        assert (place_for(room, GPU), place_for(room + 1, GPU)) == (GPU, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("timesteps", ["stratified", "importance"])

@@ -404,10 +404,10 @@ def test_a_scaled_loss_trains_like_the_loss(optimiser):
     torch.testing.assert_close(weights(plain.network), weights(scaled.network), atol=1e-5, rtol=1e-5)
 
 
-def test_images_lie_on_the_device_where_they_take_a_third_of_its_free_memory(monkeypatch):
+def test_images_lie_on_the_device_where_they_take_a_twentieth_of_its_free_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3000, 10_000))
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    assert (place_for(1000, gpu), place_for(1001, gpu), place_for(1001, cpu)) == (gpu, cpu, cpu)
+    assert (place_for(150, gpu), place_for(151, gpu), place_for(151, cpu)) == (gpu, cpu, cpu)
 
 
 @pytest.fixture(scope="module")

@@ -469,7 +469,7 @@ def trained(method: str, scale: float):
     trainer = Trainer(network, PROCESS, train.images, split, TrainConfig(**recipe))
     for _ in trainer:
         pass
-    averaged = trainer.ema
+    averaged = trainer.ema.cpu()  # where the images below are
     return lambda x_t, t: averaged(x_t, t).sample
 
 

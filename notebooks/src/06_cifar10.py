@@ -43,7 +43,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from pudm_lite.course.checks.c06 import check_06_1, check_06_2, check_06_3, check_06_4
-from pudm_lite.course.labs import Plan, choose, estimated_minutes, smooth
+from pudm_lite.course.labs import Plan, choose, estimated_minutes, mixed_precision, smooth
 from pudm_lite.datasets import data_folder, mnist, source, to_model
 from pudm_lite.diffusion import ell
 from pudm_lite.files import read_rows
@@ -64,11 +64,12 @@ style.use()
 FOLDER = Path("../outputs/lab")  # runs are kept here; on Colab a folder of your mounted Drive outlives a disconnect:
 # FOLDER = Path("/content/drive/MyDrive/pudm_lite")
 
-FULL = Plan("cifar10-vehicles", "paper")  # Section 5.3, all of it
+half = {"mixed_precision": mixed_precision()}  # bf16 or fp16, whichever the GPU is quick in
+FULL = Plan("cifar10-vehicles", "paper", training=half)  # Section 5.3, all of it
 GPU = Plan(
     "cifar10-vehicles",
     "paper",
-    training={"steps": 3000, "mixed_precision": "fp16"},  # a sixth of the paper's
+    training={"steps": 3000, **half},  # a sixth of the paper's
     sampling={"n_samples": 1000, "sampler": "ddim", "sampler_steps": 50},
 )
 CPU = Plan(
@@ -102,14 +103,12 @@ print(LAB.sentence())
 #
 # `pudm data check` says at any time what is there, what is missing and what to do. Run the cell above again afterwards: what it lacks stands in its line, in brackets.
 #
-# How long would it take? We count the multiplications and additions of one forward pass, take three of them for an image in a training step (one forward, two backward) and one for every step of the sampler. The speed of a T4 is an *assumption*, a modest part of what its data sheet promises.
+# How long would it take? We count the multiplications and additions of one forward pass, take three of them for an image in a training step (one forward, two backward) and one for every step of the sampler. The speed of a T4 is an *assumption*: 10 TFLOP/s in half precision, a modest part of the 65 that its data sheet promises.
 
 # %%
-T4 = {"training_tflops": 10.0, "sampling_tflops": 4.0}  # assumed, of 65 (float16) and 8.1 (float32) on the data sheet
-
 for name, plan in (("an hour's lab", GPU), ("the paper's run", FULL)):
     exp = plan.experiment("nnpu")
-    training, sampling = estimated_minutes(plan, **T4)
+    training, sampling = estimated_minutes(plan)
     print(
         f"{name:16s} {len(plan.methods)} methods, {exp.train.steps:6,} steps of {exp.train.batch_size}, "
         f"{exp.n_samples:,} samples of {exp.sampler_steps:,} steps: training {training:5.0f} min, sampling {sampling:5.0f} min"
@@ -124,7 +123,7 @@ print(
 )
 
 # %% [markdown]
-# **Reading it.** Training is the smaller half of the paper's bill: 4,000 samples of 1,000 steps each are four million forward passes, for every method and every seed. The hour's lab therefore draws fewer samples, with 50 steps of DDIM. Five seeds, as in the paper, are five times the second line.
+# **Reading it.** More than a third of the paper's bill is sampling: 4,000 samples of 1,000 steps each are four million forward passes, for every method and every seed. The hour's lab therefore draws fewer samples, with 50 steps of DDIM. Five seeds, as in the paper, are five times the second line.
 #
 # ## 2. The data
 #

@@ -42,7 +42,7 @@ from scipy.stats import ttest_ind, ttest_ind_from_stats
 from torch import Tensor
 
 from pudm_lite.course.checks.c07 import check_07_1, check_07_2, check_07_3, check_07_4
-from pudm_lite.course.labs import Plan, choose, estimated_minutes
+from pudm_lite.course.labs import Plan, choose, estimated_minutes, mixed_precision
 from pudm_lite.datasets import source, to_model, to_pixels
 from pudm_lite.diffusion import ell
 from pudm_lite.measures.metrics import frechet_distance, non_sensitive_rate, welch_t_test
@@ -62,12 +62,13 @@ FOLDER = Path("../outputs/lab")  # on Colab a folder of your mounted Drive outli
 # FOLDER = Path("/content/drive/MyDrive/pudm_lite")
 
 TWO = ("unsupervised", "nnpu")
-FULL = Plan("stl10-vehicles", "paper")
+half = {"mixed_precision": mixed_precision()}  # bf16 or fp16, whichever the GPU is quick in
+FULL = Plan("stl10-vehicles", "paper", training=half)
 GPU = Plan(
     "stl10-vehicles",
     "paper",
     methods=TWO,
-    training={"steps": 2000, "mixed_precision": "fp16"},
+    training={"steps": 2000, **half},
     sampling={"n_samples": 250, "sampler": "ddim", "sampler_steps": 50},
 )
 CPU = Plan(
@@ -99,7 +100,7 @@ print(LAB.sentence())
 # pudm judge train stl10          # fine-tunes a ResNet-34
 # ```
 #
-# *The question: what do larger images cost?* The network for 96 x 96 has six levels (96, 48, 24, 12, 6, 3 pixels) where the one for 32 x 32 has four (32, 16, 8, 4). We count on shapes alone; the speed of the T4 is an assumption.
+# *The question: what do larger images cost?* The network for 96 x 96 has six levels (96, 48, 24, 12, 6, 3 pixels) where the one for 32 x 32 has four (32, 16, 8, 4). We count on shapes alone; the speed of the T4, 10 TFLOP/s in half precision, is an assumption.
 
 # %%
 print(f"{'network `paper`':16s}{'parameters':>12s}{'GFLOP a pass':>14s}{'batch':>7s}{'memory':>10s}{'for what autograd keeps':>26s}")
@@ -116,10 +117,9 @@ for name, size, batch in (("cifar10-vehicles", 32, 128), ("stl10-vehicles", 96, 
 (small, cheap), (large, dear) = cost.values()
 print(f"ratio           {large / small:12.1f}{dear / cheap:14.1f}   (the pixels: {96**2 / 32**2:.0f})")
 
-T4 = {"training_tflops": 10.0, "sampling_tflops": 4.0}  # assumed, of 65 (float16) and 8.1 (float32) on the data sheet
 for name, plan in (("an hour's lab", GPU), ("the paper's run", FULL)):
     exp = plan.experiment("nnpu")
-    training, sampling = estimated_minutes(plan, **T4)
+    training, sampling = estimated_minutes(plan)
     print(
         f"{name:16s}{len(plan.methods)} methods, {exp.train.steps:,} steps of {exp.train.batch_size}, {exp.n_samples:,} samples: "
         f"training {training:4.0f} min, sampling {sampling:5.0f} min (estimate for a T4, not run here)"

@@ -43,7 +43,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pudm_lite.course.checks.c08 import check_08_1, check_08_2, check_08_3, check_08_4, check_08_5
-from pudm_lite.course.labs import Plan, choose
+from pudm_lite.course.labs import Plan, choose, estimated_minutes, mixed_precision
 from pudm_lite.datasets import SHA256, data_folder, mnist, to_model
 from pudm_lite.diffusion import Process, draw_timesteps, ell, noise_schedule
 from pudm_lite.draws import generator
@@ -71,7 +71,7 @@ FOLDER = Path(tempfile.mkdtemp()) if MODE == "fast" else Path("../outputs/finetu
 DIGITS = FOLDER / "digits"  # the miniature's pre-trained model
 
 celeba = {"configuration": "celeba-male", "network": "paper", "pretrained": "google/ddpm-celebahq-256"}
-to_fit = {"mixed_precision": "fp16", "gradient_checkpointing": 1}  # Section 6
+to_fit = {"mixed_precision": mixed_precision(), "gradient_checkpointing": 1}  # Section 6
 gpu = Plan(**celeba, training={"steps": 300, **to_fit}, sampling={"n_samples": 48})
 lab = choose(
     full=Plan(**celeba, training=to_fit),
@@ -505,7 +505,7 @@ ax.grid(axis="y", visible=False)
 style.show(figure, alt="Bars of memory by part for seven ways to train; undivided in float32 it is over 30 GiB")
 
 # %% [markdown]
-# **Reading it.** The coloured parts are the $20P$ of the exercise, about 2 GiB, the same in each bar. Grey decides. As it is, the batch needs more than twice the GPU. fp16 alone saves surprisingly little, because what a U-Net keeps is mostly group norms, in float32. Checkpointing alone comes close and leaves no room for the rest; together with fp16 it fits undivided, at four forward passes instead of three, each of them faster in half precision. Four pieces fit as well. The plan at the top takes fp16 with checkpointing.
+# **Reading it.** The coloured parts are the $20P$ of the exercise, about 2 GiB, the same in each bar. Grey decides. As it is, the batch needs more than twice the GPU. fp16 alone saves surprisingly little, because what a U-Net keeps is mostly group norms, in float32. Checkpointing alone comes close and leaves no room for the rest; together with fp16 it fits undivided, at four forward passes instead of three, each of them faster in half precision. Four pieces fit as well. The plan at the top takes half precision with checkpointing, fp16 on a T4.
 #
 # (Counted on shapes, held to torch's own memory tracker by the tests; on a real GPU: not run here. 15 % are set aside for what is not counted, by assumption.)
 #
@@ -748,30 +748,16 @@ for a, b in (("celeba-male", "celeba-female"), ("cifar10-vehicles", "cifar10-ani
 #     --seed 0 1 2 3 4 --network paper --pretrained google/ddpm-celebahq-256 --out outputs/celeba
 # ```
 #
-# How long? An **estimate, not run here**, from counted operations and an *assumed* speed of a free T4 (its data sheet says 65 TFLOP/s in fp16 and 8 in float32; networks reach a part of that): 20 TFLOP/s in training, 5 in sampling.
+# How long? An **estimate, not run here**, from counted operations and an *assumed* speed of a free T4, 10 TFLOP/s in fp16 (its data sheet says 65; networks reach a part of that). With checkpointing an image trained on costs four forward passes.
 
 # %%
-ASSUMED = {"training, fp16": 20e12, "sampling, float32": 5e12}  # operations a second on a T4: assumptions
-FORWARD = forward_gflop("paper", "celeba-male") * 1e9  # operations of one image through the network once
-
-
-def minutes(plan: Plan, drawn: int) -> tuple[float, float]:
-    """Minutes of training and of sampling, with checkpointing: four forward passes' worth an image trained on."""
-    exps = [plan.experiment(method) for method in plan.methods]
-    trained = sum(exp.train.steps * exp.train.batch_size for exp in exps)
-    return (
-        4 * FORWARD * trained / ASSUMED["training, fp16"] / 60,
-        FORWARD * exps[0].sampler_steps * drawn / ASSUMED["sampling, float32"] / 60,
-    )
-
-
-print(f"one image through the network: {FORWARD / 1e9:,.0f} GFLOP (counted)")
-whole_run = Plan(**celeba)
+print(f"one image through the network: {forward_gflop('paper', 'celeba-male'):,.0f} GFLOP (counted)")
+whole_run = Plan(**celeba, training=to_fit)
 for name, plan, drawn in (
     ("this notebook on a T4", gpu, (1 + 2 * len(gpu.methods)) * 48),
     ("the paper's runs, one seed", whole_run, (1 + len(whole_run.methods)) * 7715),
 ):
-    training, sampling = minutes(plan, drawn)
+    training, sampling = estimated_minutes(plan, drawn)
     steps = plan.experiment("nnpu").train.steps
     print(
         f"{name}: {len(plan.methods)} methods of {steps:,} steps, {drawn:,} images drawn: "

@@ -17,10 +17,20 @@ from ..runs.bench import forward_gflop
 from ..runs.experiments import Experiment, experiment
 from ..runs.keeping import Kept, kept, run_and_keep
 from ..runs.machine import mode
+from ..sampling import half_precision
 from ..splits import named_configuration
 
 STANDS_IN = {"standin": "stand-in: tinted digits", "mnist": "miniature: MNIST digits"}
 """What a figure's title says of data that take the place of the paper's."""
+
+T4_TFLOPS = 10.0
+"""10^12 operations a second that a free Colab T4 is assumed to reach in fp16, in training and in sampling: a modest
+part of the 65 on its data sheet. Every estimate of minutes stands on this number; it was not measured."""
+
+
+def mixed_precision() -> str:
+    """The setting of that name that this machine trains quickest in: see `sampling.half_precision`."""
+    return half_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @dataclass(frozen=True)
@@ -142,16 +152,19 @@ def choose(full: Plan, gpu: Plan, cpu: Plan, fast: Plan, folder: Path) -> Lab:
     return Lab(cpu if why else gpu, folder, why, what)
 
 
-def estimated_minutes(plan: Plan, training_tflops: float, sampling_tflops: float) -> tuple[float, float]:
+def estimated_minutes(plan: Plan, drawn: int = 0, tflops: float = T4_TFLOPS) -> tuple[float, float]:
     """Minutes that training, and then sampling, of all the plan's methods would take at an assumed speed.
 
-    Counted are multiplications and additions of the network: three forward passes for an image of a training step,
-    one for each step of the sampler. training_tflops, sampling_tflops: 10^12 such operations a second.
+    Counted are multiplications and additions of the network: three forward passes for an image of a training step, four
+    with gradient checkpointing, and one for each step of the sampler.
+    drawn: images in all; 0 for the plan's n_samples of each method. tflops: 10^12 such operations a second.
     """
     forward = forward_gflop(plan.network, plan.configuration) / 1000
     training = sampling = 0.0
     for method in plan.methods:
         exp = plan.experiment(method)
-        training += 3 * forward * exp.train.steps * exp.train.batch_size / training_tflops / 60
-        sampling += forward * exp.sampler_steps * exp.n_samples / sampling_tflops / 60
+        passes = 4 if exp.train.gradient_checkpointing else 3
+        training += passes * forward * exp.train.steps * exp.train.batch_size / tflops / 60
+        images = drawn / len(plan.methods) or exp.n_samples
+        sampling += forward * exp.sampler_steps * images / tflops / 60
     return training, sampling

@@ -16,12 +16,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
-
-HEADROOM = 0.15
-"""Share of a GPU's memory left to what is not counted: CUDA's context, the kernels' workspaces, temporary gradients,
-fragments, the training images. An assumption, not measured."""
-
-HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+from ..sampling import HALF
+from ..training import HEADROOM
 
 
 @dataclass(frozen=True)

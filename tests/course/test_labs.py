@@ -1,9 +1,13 @@
 """Which data and sizes a lab notebook takes, and that its runs are kept."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from make_believe import device
 from tiny_sets import write_cifar10
 
+from pudm_lite.course import labs
 from pudm_lite.course.labs import Lab, Plan, choose, estimated_minutes, missing, smooth
 from pudm_lite.errors import UserError
 from pudm_lite.measures.judge import DigitNet, Judge, judge_file, save_judge
@@ -66,6 +70,13 @@ def test_full_is_the_papers_run_whatever_is_there(tmp_path, monkeypatch):
     assert (exp.train.steps, exp.train.batch_size, exp.n_samples, exp.sampler_steps) == (18_750, 128, 4000, 1000)
 
 
+def test_the_mixed_precision_is_the_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert labs.mixed_precision() == "no"
+    with device():
+        assert labs.mixed_precision() == "bf16"
+
+
 def test_fast_never_finds_an_earlier_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PUDM_MODE", "fast")
     first, second = chosen(tmp_path), chosen(tmp_path)
@@ -107,10 +118,13 @@ def test_a_run_is_kept_and_opened_again(tmp_path, monkeypatch):
 
 def test_the_estimate_counts_three_passes_an_image_and_one_a_sampling_step():
     plan = Plan("standin-32", methods=("unsupervised", "nnpu"), training={"steps": 600, "batch_size": 10})
-    training, sampling = estimated_minutes(plan, training_tflops=0.5, sampling_tflops=0.25)
+    training, sampling = estimated_minutes(plan, tflops=0.5)
     tflop = forward_gflop("lite", "standin-32") / 1000
     assert training == pytest.approx(2 * 6000 * 3 * tflop / 0.5 / 60)
-    assert sampling == pytest.approx(2 * 1000 * 25 * tflop / 0.25 / 60)  # standin-32: 1,000 test images; lite: 25 steps
+    assert sampling == pytest.approx(2 * 1000 * 25 * tflop / 0.5 / 60)  # standin-32: 1,000 test images; lite: 25 steps
+    assert estimated_minutes(plan, drawn=100, tflops=0.5)[1] == pytest.approx(100 * 25 * tflop / 0.5 / 60)
+    again = replace(plan, training={**plan.training, "gradient_checkpointing": 1})
+    assert estimated_minutes(again, tflops=0.5)[0] == pytest.approx(training * 4 / 3)
 
 
 def test_a_smoothed_curve_is_a_running_mean_that_leaves_out_batches_without_the_group():

@@ -85,6 +85,13 @@ def test_no_samples_asked_for_stands_for_as_many_as_test_images():
     assert experiment("mnist-odd", n_samples=None, sampler=None).n_samples == 2000
 
 
+def test_a_strip_is_drawn_by_ddim_in_few_steps():
+    """The paper's 1,000 steps of DDPM would take a minute and more for each of the four."""
+    exp = experiment("mnist-even", "nnpu", "paper")
+    assert experiments._quick(exp) == {"sampler": "ddim", "steps": 25, "seed": 0}
+    assert experiments._quick(replace(exp, sampler_steps=2))["steps"] == 2
+
+
 def test_refusals():
     with pytest.raises(UserError, match="--pretrained names a model"):
         experiment("mnist-even", "pretrained")
