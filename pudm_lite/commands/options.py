@@ -65,6 +65,13 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
         help="any other setting of the training, such as ell_scale=100 stream=two optimiser=adamw: see below",
     )
     p.add_argument(
+        "--save-every",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="time between checkpoints (default: 30, or so long that writing them takes 2 %% of the time)",
+    )
+    p.add_argument(
         "--out",
         type=Path,
         default=Path(out),
@@ -138,7 +145,8 @@ def experiments_of(
 
     if o.minutes is not None and not 0 < o.minutes < 10**6:
         raise UserError(f"--minutes must be larger than 0 and less than a million; got {o.minutes:g}")
-    named = {name: getattr(o, name) for name in ("n_samples", "sampler", "sampler_steps", "features", "beta", "seed")}
+    words = ("n_samples", "sampler", "sampler_steps", "features", "save_every", "beta", "seed")
+    named = {name: getattr(o, name) for name in words}
     named |= settings_of(o)
 
     def build(**length: int) -> list:

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
         from ..runs.cluster import executor, submit
 
         engine = partial(submit, job, executor=executor(o.out, o.slurm, o.lanes or 0, o.processes))
-    sampling = {name: getattr(o, name) for name in ("sampler", "sampler_steps", "features")}
+    sampling = {name: getattr(o, name) for name in ("sampler", "sampler_steps", "features", "save_every")}
     entries = plan(
         o.experiment, o.method, o.beta, o.seed, o.out, o.network, o.pretrained, o.n_samples, sampling, **training
     )

@@ -5,6 +5,7 @@ Names are resolved once, in `experiment`; what stands below it takes values.
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Experiment:
     features: of the Fréchet distance, one of measuring.FEATURES.
     pretrained: what the training starts from: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`.
     images: an .npz file with arrays u, s and test, (N, C, S, S) uint8: images of one's own (`folders.pack`).
+    save_every: seconds between checkpoints, which shape no result; None for what `Trainer` finds.
     Raises UserError for unknown names and values out of range.
     """
 
@@ -57,6 +59,7 @@ class Experiment:
     features: str = "judge"
     pretrained: str = ""
     images: str = ""
+    save_every: float | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (("sampler", self.sampler, SAMPLERS), ("features", self.features, FEATURES)):
@@ -64,6 +67,8 @@ class Experiment:
                 raise UserError(f"unknown {what} {value!r}; known: {', '.join(known)}")
         if not 1 <= self.sampler_steps <= 1000:
             raise UserError(f"sampler steps must lie in 1..1000; got {self.sampler_steps}")
+        if self.save_every is not None and not 0 <= self.save_every < math.inf:
+            raise UserError(f"checkpoints are kept every 0 seconds or more; got {self.save_every}")
         if self.n_samples < 2:
             raise UserError(f"at least 2 samples are needed to measure anything; got {self.n_samples}")
         if self.train.steps == 0 and not self.pretrained:
@@ -99,9 +104,8 @@ class Experiment:
 
         `experiment` and `method` are what readers look for; the values of `data` and `recipe` follow from the names.
         """
-        asked = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("data", "recipe", "train", "images")
-        }
+        others = ("data", "recipe", "train", "images", "save_every")
+        asked = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
         return {"experiment": asked.pop("configuration"), **self.train.as_row(), **asked, "method": self.method}
 
 
@@ -131,6 +135,7 @@ def experiment(
         "sampler_steps": recipe.sampler_steps,
         "n_samples": 2000,
         "features": "judge" if digits else "inception",
+        "save_every": None,
     }
     sampling = {name: given.pop(name, value) for name, value in usual.items()}
     sampling["n_samples"] = sampling["n_samples"] or data.test
@@ -210,7 +215,7 @@ def make_trainer(exp: Experiment, data: Material, folder: Path | None) -> Traine
     network, process = start_network(exp)
     identity = {"configuration": exp.configuration, "network": exp.network}
     identity |= {"pretrained": exp.pretrained} if exp.pretrained else {}
-    return Trainer(network, process, data.train, data.split, exp.train, folder, identity)
+    return Trainer(network, process, data.train, data.split, exp.train, folder, identity, exp.save_every)
 
 
 Report = Callable[[str, Any], None]

@@ -27,8 +27,8 @@ def command_of(exp: Experiment, root: Path) -> list[str]:
         "--features": exp.features,
         "--out": root,
     }
-    if exp.pretrained:
-        named["--pretrained"] = exp.pretrained
+    named |= {"--pretrained": exp.pretrained} if exp.pretrained else {}
+    named |= {} if exp.save_every is None else {"--save-every": exp.save_every}
     usual = asdict(experiment(exp.configuration, exp.method, exp.network, exp.pretrained).train)
     others = {name: value for name, value in asdict(exp.train).items() if value != usual[name]}
     named |= {f"--{name}": others.pop(name) for name in ("beta", "seed", "steps") if name in others}
