@@ -8,11 +8,11 @@ import sys
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from left import leave, row_of
 
 from pudm_lite.errors import UserError
-from pudm_lite.files import alone, clear_torn, read_rows, write_arrays
+from pudm_lite.files import alone, clear_torn, read_rows
 from pudm_lite.runs import keeping
 from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.keeping import finished, kept, run_and_keep
@@ -21,21 +21,8 @@ from pudm_lite.runs.machine import ENDS_WITH
 EXP = experiment("mnist-even", "nnpu", n_samples=3, steps=5)
 
 
-def row_of(exp):
-    return {"run": exp.name, **exp.as_row(), "labelled": 2500, "frechet_features": "judge-mnist-128"}
-
-
-def leave(root, exp=EXP, **fields):
-    folder = root / "runs" / EXP.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "row.json").write_text(json.dumps(row_of(exp) | fields))
-    write_arrays(folder / "samples.npz", images=np.zeros((3, 1, 4, 4), np.uint8), sensitive=np.zeros(3, bool))
-    (folder / "log.json").write_text(json.dumps({"value": [[1, 2.0]]}))
-    return folder
-
-
 def test_a_whole_run_is_opened(tmp_path):
-    folder = leave(tmp_path)
+    folder = leave(tmp_path, EXP)
     found = kept(tmp_path, EXP)
     assert found.row["run"] == EXP.name
     assert (len(found.images), found.sensitive.tolist(), found.folder) == (3, [False] * 3, folder)
@@ -61,12 +48,12 @@ def test_a_whole_run_is_opened(tmp_path):
     ids=str,
 )
 def test_the_row_of_another_run_is_not_this_one(tmp_path, fields):
-    leave(tmp_path, **fields)
+    leave(tmp_path, EXP, row_of(EXP) | fields)
     assert finished(tmp_path, EXP) is None
 
 
 def test_a_row_from_before_a_setting_existed_stands_at_its_default(tmp_path):
-    folder = leave(tmp_path)
+    folder = leave(tmp_path, EXP)
     row = json.loads((folder / "row.json").read_text())
     del row["gradient_checkpointing"]
     (folder / "row.json").write_text(json.dumps(row))
@@ -76,7 +63,7 @@ def test_a_row_from_before_a_setting_existed_stands_at_its_default(tmp_path):
 @pytest.mark.parametrize("name", ["row.json", "samples.npz", "log.json"])
 @pytest.mark.parametrize("fault", ["missing", "empty", "torn", "flipped", "other"])
 def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, name, fault):
-    path = leave(tmp_path) / name
+    path = leave(tmp_path, EXP) / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     contents = {"empty": b"", "torn": path.read_bytes()[: len(data) // 2], "flipped": bytes(data), "other": b"[1]"}
@@ -92,11 +79,11 @@ def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, name, fault):
 
 
 def test_two_do_not_do_one_run(tmp_path, monkeypatch):
-    folder = leave(tmp_path)
+    folder = leave(tmp_path, EXP)
     (folder / "row.json").unlink()
     with alone(folder / "run"), pytest.raises(UserError, match="another process works on the run"):
         run_and_keep(EXP, folder, lambda *_: None)
-    leave(tmp_path)
+    leave(tmp_path, EXP)
     monkeypatch.setattr(keeping, "run", lambda *_: pytest.fail("run again"))
     assert run_and_keep(EXP, folder, lambda *_: None)["run"] == EXP.name
 

@@ -1,11 +1,11 @@
 """A run as a command line, and one run in several processes."""
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from left import leave, row_of
 
 from pudm_lite import cli
 from pudm_lite.commands.options import experiments_of
@@ -62,8 +62,8 @@ def test_progress_is_written_now_and_then_only(tmp_path):
 class Process:
     """Stands for `accelerate launch`: prints, leaves what a run leaves, and ends."""
 
-    def __init__(self, says, code, row=None):
-        self.says, self.code, self.row, self.polls = says, code, row, 0
+    def __init__(self, says, code, run=None):
+        self.says, self.code, self.run, self.polls = says, code, run, 0
 
     def __call__(self, command, stdout, stderr, env):
         self.command = command
@@ -74,9 +74,8 @@ class Process:
         self.polls += 1
         if self.polls < 3:
             return None
-        if self.row:
-            folder, row = self.row
-            (folder / "row.json").write_text(json.dumps(row))
+        if self.run:
+            leave(*self.run)
         return self.code
 
     @property
@@ -94,9 +93,8 @@ def launched(monkeypatch, process, folder, exp):
 def test_a_launch_passes_the_run_on_and_returns_its_row(tmp_path, monkeypatch):
     exp = experiment()
     folder = tmp_path / "runs" / exp.name
-    row = {name: getattr(exp, name) for name in ("n_samples", "sampler", "sampler_steps", "sample_seed")}
-    process = Process("", 0, (folder, row))
-    assert launched(monkeypatch, process, folder, exp) == (row, [("start", None)] * 2)
+    process = Process("", 0, (tmp_path, exp))
+    assert launched(monkeypatch, process, folder, exp) == (row_of(exp), [("start", None)] * 2)
     words = process.command
     assert words[words.index("--num_processes") + 1] == "4"
     assert words[words.index("pudm_lite.cli") + 1 :] == command_of(exp, tmp_path)

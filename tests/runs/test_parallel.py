@@ -7,12 +7,11 @@ import sys
 import time
 from dataclasses import replace
 
-import numpy as np
 import psutil
 import pytest
+from left import leave, row_of
 
 from pudm_lite.errors import UserError
-from pudm_lite.files import write_arrays
 from pudm_lite.runs import parallel
 from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.keeping import finished
@@ -200,12 +199,8 @@ def test_a_failure_in_this_process_is_raised_as_it_is(tmp_path, monkeypatch):
 
 def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
     exp = experiment()
-    row = exp.as_row()
-    folder = tmp_path / "runs" / exp.name
-    folder.mkdir(parents=True)
-    (folder / "row.json").write_text(json.dumps(row))
-    write_arrays(folder / "samples.npz", images=np.zeros((exp.n_samples, 1, 1, 1), np.uint8))
-    (folder / "log.json").write_text("{}")
+    row = row_of(exp)
+    leave(tmp_path, exp)
     monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear, **_: exps and pytest.fail("ran again"))
     assert run_all([exp], tmp_path, quiet=True) == [row]
     assert finished(tmp_path, replace(exp, n_samples=3)) is None
