@@ -168,8 +168,10 @@ x = to_model(data.train[data.split.s[: 64 if MODE == "fast" else 500]])
 draws = generator(0, 0)
 t = torch.randint(watched.process.steps, (len(x),), generator=draws)
 noise = torch.randn(x.shape, generator=draws)
+device = next(watched.network.parameters()).device
 with torch.no_grad():
-    errors = ell(lambda x, t: watched.network(x, t).sample, x, t, noise, watched.process, scale=784)
+    output = lambda x, t: watched.network(x.to(device), t.to(device)).sample.cpu()  # noqa: E731
+    errors = ell(output, x, t, noise, watched.process, scale=784)
 low, middle, high = errors.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
 print(f"l of S, unsupervised network: median {middle:.1f}, nine draws in ten between {low:.2g} and {high:.3g}")
 print(f"below 2.5, where the push is as strong as the pull of those hidden in U: {(errors < 2.5).float().mean():.0%}")
