@@ -738,7 +738,7 @@ for a, b in (("celeba-male", "celeba-female"), ("cifar10-vehicles", "cifar10-ani
 # %% [markdown]
 # ## 9. What a miniature cannot show, and how to run the real thing
 #
-# - **Size.** The real model is about a hundred times as large and saw faces of 256 x 256 pixels. How fast it forgets, at which learning rate, and what happens to skin, hair and background: no experiment with digits can say.
+# - **Size.** The real model is about 120 times as large and saw faces of 256 x 256 pixels. How fast it forgets, at which learning rate, and what happens to skin, hair and background: no experiment with digits can say.
 # - **Distance.** Even and odd digits are different shapes. Men and women share nearly every pixel statistic; a sensitive image there has normal neighbours, which is where Eq. 19 can go wrong.
 # - **Features.** Our Fréchet distance is on the judge's features, not Inception's: compare it within a table, never with Table 5.
 # - **Memory and speed.** Counted above; a CPU proves neither.
