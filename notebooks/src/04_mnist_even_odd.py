@@ -113,7 +113,6 @@ assert len(data.test) == wanted.test
 print(f"U {len(split.u):,}, S {len(split.s):,}, test {len(data.test):,}")
 print(f"sensitive share of U: realised {split.realised_share:.4f} (1/11), assumed beta = {exp.train.beta}")
 
-# %%
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 2.9), sharey=True)
 for ax, positions, title in ((axes[0], split.u, "U, unlabeled"), (axes[1], split.s, "S, labelled sensitive")):
     counts = torch.bincount(labels[positions], minlength=10)
@@ -239,7 +238,6 @@ for method, done in runs.items():
         f"network {row['network']}, beta {row['beta']}, seed {row['seed']}"
     )
 
-# %%
 DASH = {"unsupervised": ":", "supervised": "--", "nnpu": "-"}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
 for ax, term, title in ((axes[0], "L_U_minus", "U, unlabeled"), (axes[1], "L_S_minus", "S, labelled sensitive")):
@@ -273,7 +271,7 @@ for method, done in runs.items():
 #
 # *The question: what do they draw?* Each network draws the same number of images, image $i$ of every network from the same noise. The judge, a classifier with 99.4 % accuracy on test digits, calls each image by a digit; odd is sensitive.
 
-# %%
+# %% tags=["expected"]
 real = data.judge.look(data.test).features.numpy()  # (4926, 128): for the Fréchet distance of section 6
 images, verdicts, normal = {}, {}, {}
 for method, done in runs.items():
@@ -285,7 +283,6 @@ for method, done in runs.items():
         f"mean confidence {verdicts[method].confidence.mean():.3f}"
     )
 
-# %% tags=["expected"]
 SHOW = 36
 panels = [
     ("(a) unlabeled data U", data.train[split.u[:SHOW]], split.u_sensitive[:SHOW]),
@@ -809,7 +806,9 @@ for seed in sorted({row["seed"] for row in rows_of("beta_sweep")}):
 #
 # $$\beta\; P(n_s \ge 1),$$
 #
-# with $n_s$ the number of images of $\mathcal S$ in a batch. That is a **bias**, and no small one:
+# with $n_s$ the number of images of $\mathcal S$ in a batch. That is a **bias**, and no small one with few labels (the cell's first lines).
+#
+# Two ways out. Divide each group's sum by the number *expected* of it, $\mathbb E[n_s]$, and not by the number realised: then the rare image counts for those that were not drawn. Or draw **two streams**, a fixed number from each set: then no batch is without. Both leave the expectation of $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ where it belongs, which a set small enough to write down *all* its batches shows exactly, without chance:
 
 # %%
 size, n_u = 44, len(split.u)
@@ -817,10 +816,6 @@ for n_s in (20, 50, 200, 2500):
     some = 1 - hypergeom(n_u + n_s, n_s, size).pmf(0)  # P(n_s >= 1)
     print(f"{n_s:5,} labels: {some:6.1%} of pooled batches of {size} hold one; the weight is {0.1 * some:.3f}, not 0.1")
 
-# %% [markdown]
-# Two ways out. Divide each group's sum by the number *expected* of it, $\mathbb E[n_s]$, and not by the number realised: then the rare image counts for those that were not drawn. Or draw **two streams**, a fixed number from each set: then no batch is without. Both leave the expectation of $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ where it belongs, which a set small enough to write down *all* its batches shows exactly, without chance:
-
-# %%
 ell_u = torch.tensor([3.0, 1.0, 2.0, 6.0, 4.0, 2.0, 1.0, 5.0])  # errors of 8 unlabeled and 2 sensitive images
 ell_s = torch.tensor([2.0, 10.0])
 share, wanted_risk = 0.2, ell_u.mean() - 0.2 * ell_s.mean()
@@ -833,7 +828,7 @@ ways = {
     "two streams": (streams, Whole()),
 }
 mean_of = {}
-print(f"{'mean over all batches of':38s}{'L_S':>7s}{'L_U - beta L_S':>16s}{'max(0, .)':>11s}{'clamped':>9s}")
+print(f"\n{'mean over all batches of':38s}{'L_S':>7s}{'L_U - beta L_S':>16s}{'max(0, .)':>11s}{'clamped':>9s}")
 for name, (batches, whole) in ways.items():
     terms = [nnpu(u, s, share, whole).terms for u, s in batches]
     mean_of[name] = {term: torch.stack([t[term] for t in terms]).mean() for term in terms[0]}
@@ -849,7 +844,7 @@ for name in ("pooled, divided by what is expected", "two streams"):
     assert torch.isclose(mean_of[name]["normal_risk"], wanted_risk)
 
 # %% [markdown]
-# **Reading it.** The first line misses a third of $\mathcal L_{\mathcal S}^-$: the batches without an image of $\mathcal S$. The other two have it whole. But look on: the mean of $\max\{0, \cdot\}$ lies above the risk in every line, and most where the clamp fires most. A sum divided by what is expected weighs a lone image of $\mathcal S$ by $1/\mathbb E[n_s]$, twelve for 50 labels of MNIST; then $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ of *that* batch is negative and Algorithm 1 turns the step round. The sums are unbiased, the maximum of them is not. Two streams have nothing of the first fault and little of the second.
+# **Reading it.** Of the small set the first line misses a third of $\mathcal L_{\mathcal S}^-$: the batches without an image of $\mathcal S$. The other two have it whole. But look on: the mean of $\max\{0, \cdot\}$ lies above the risk in every line, and most where the clamp fires most. A sum divided by what is expected weighs a lone image of $\mathcal S$ by $1/\mathbb E[n_s]$, twelve for 50 labels of MNIST; then $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ of *that* batch is negative and Algorithm 1 turns the step round. The sums are unbiased, the maximum of them is not. Two streams have nothing of the first fault and little of the second.
 #
 # Does it matter to a network? The rows below are `nnpu` runs with 20, 50 and 200 labelled images, three seeds each, all three ways (`pudm sweep --method nnpu --seed 0 1 2 --steps 800 --n-samples 1000 --set labelled=50 stream=pooled group_sizes=realised`, and so on).
 
@@ -908,7 +903,7 @@ style.show(figure, alt="Rate and Fréchet distance over the number of labelled i
 # - on a *known* mixture of other real digits, 95 % even: here the truth is known;
 # - on the samples of the two networks.
 
-# %%
+# %% tags=["expected"]
 COVER, NOISE = "cover", "noise"
 GLASSES = [
     ("clear", COVER, 0),
@@ -954,7 +949,6 @@ for name, kind, amount in GLASSES:
     }
     found.append((name, a, b, {who: non_sensitive_rate(v) for who, v in seen.items()}))
 
-# %% tags=["expected"]
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.9), sharey=True)
 MARKS = {"known mixture": ("D", style.GREEN), "unsupervised": ("o", style.BLACK), "nnpu": ("s", style.BLUE)}
 for ax, people in ((axes[0], ["known mixture"]), (axes[1], ["unsupervised", "nnpu"])):
