@@ -40,6 +40,11 @@ def badge(path: str) -> str:
     return f"[![Open in Colab]({image})](https://colab.research.google.com/github/{place}/blob/main/{path})"
 
 
+def notation(student: bool) -> str:
+    """The link to the page of letters and words, from where the notebook lies."""
+    return f"Letters and words, on one page: [`NOTATION.md`]({'../' if student else ''}NOTATION.md)."
+
+
 def install() -> NotebookNode:
     """The cell that makes Colab ready: the same in every notebook, so it is generated."""
     return new_code_cell(
@@ -65,7 +70,7 @@ def notebook(master: Path, student: bool) -> NotebookNode:
     made = jupytext.read(master)
     path = f"notebooks/{'student/' if student else ''}{master.stem}.ipynb"
     title = made.cells[0]
-    title.source = f"{badge(path)}\n\n{title.source}"
+    title.source = f"{badge(path)}\n\n{title.source}\n\n{notation(student)}"
     made.cells.insert(1, install())
     for number, cell in enumerate(made.cells):
         cell.id = f"{master.stem[:2]}-{number:03d}"

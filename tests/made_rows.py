@@ -26,6 +26,7 @@ def row(method="nnpu", seed=0, rate=0.95, experiment="mnist-even", **more):
         "ell_scale": 784.0,
         "stream": "pooled",
         "timesteps": "stratified",
+        "group_sizes": "realised",
         "schedule": "lite",
         "prediction": "v_prediction",
         "optimiser": "muon",

@@ -54,6 +54,26 @@ def test_solutions_are_committed_executed_in_lab_mode(path):
     assert re.search(r"\blab\b", printed)
 
 
+@pytest.mark.parametrize("path", COMMITTED + STUDENT, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_the_first_cell_leads_to_the_page_of_letters_and_words(path):
+    (link,) = re.findall(r"\(([^)]*NOTATION\.md)\)", nbformat.read(path, 4).cells[0].source)
+    assert (path.parent / link).resolve() == NOTEBOOKS / "NOTATION.md"
+
+
+def test_every_risk_stands_on_the_card_of_the_page_of_letters_and_words():
+    from pudm_lite.risks import METHODS
+
+    card = (NOTEBOOKS / "NOTATION.md").read_text().split("## Every risk on one card")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", card, re.MULTILINE)) == {*METHODS, "pretrained"}
+
+
+@pytest.mark.parametrize("master", MASTERS, ids=names)
+def test_closing_headings_are_alike(master):
+    """The last section of each says what to take along, in these words (00 closes with the map)."""
+    headings = re.findall(r"^# ## (?:\d+\. )?(What to take .*)$", master.read_text(), re.MULTILINE)
+    assert headings == ([] if master.stem.startswith("00") else ["What to take along"])
+
+
 @pytest.mark.parametrize("master", MASTERS, ids=names)
 def test_only_magics_that_nbval_would_notice(master):
     for line in master.read_text().splitlines():

@@ -21,6 +21,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
+from pudm_lite.datasets import to_model
+from pudm_lite.diffusion import ell
+from pudm_lite.draws import generator
 from pudm_lite.results import style
 from pudm_lite.results.report import TITLES, draw_panel
 from pudm_lite.risks import nnpu
@@ -49,7 +52,7 @@ axes[1].set_title("S: labelled sensitive")
 style.show(figure, alt="64 unlabeled digits, a few odd ones framed, beside 64 odd digits, all framed")
 
 # %% [markdown]
-# About one digit in eleven of $\mathcal U$ is odd; among the 64 shown there happen to be three, framed. A model that simply learns $\mathcal U$ will draw odd digits about 9 % of the time. The frames are for your eyes; the methods below never see them.
+# About one digit in eleven of $\mathcal U$ is odd (framed; how many stand among the 64 shown is chance). A model that simply learns $\mathcal U$ will draw odd digits about 9 % of the time. The frames are for your eyes; the methods below never see them.
 
 # %% [markdown]
 # ## The idea, in four formulas
@@ -58,7 +61,7 @@ style.show(figure, alt="64 unlabeled digits, a few odd ones framed, beside 64 od
 #
 # $$\ell(\mathbf x_0) = \mathbb E_{t,\epsilon}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2 .$$
 #
-# Small $\ell$: the model knows such images and can draw them. So make it small for normal images and large for sensitive ones. Pushing it up without bound would wreck the model, so read $e^{-\ell}$ as the probability of *normal* (Eq. 10); then a sensitive image costs $-\log(1-e^{-\ell})$ (Eq. 11), which is large only while $\ell$ is small.
+# Small $\ell$: the model gives such images a high likelihood. (Minus $\ell$, with other weights on the noise levels, is a lower bound of $\log p_\theta(\mathbf x_0)$, Eq. 7, the ELBO.) So make it small for normal images and large for sensitive images. Pushing it up without bound would wreck the model, so read $e^{-\ell}$ as the probability of *normal* (Eq. 10); then a sensitive image costs $-\log(1-e^{-\ell})$ (Eq. 11), which is large only while $\ell$ is small.
 #
 # We have no labelled normal images, but $\mathcal U$ is a mixture, $p_{\mathcal U} = \beta\,p_{\mathcal S} + (1-\beta)\,p_{\mathcal N}$ (Eq. 13), so what $\mathcal N$ would have cost is $\mathcal U$'s cost minus $\beta$ times $\mathcal S$'s (Eq. 16). Put together, and kept from going negative (Eq. 19):
 #
@@ -113,7 +116,7 @@ for ax, m, letter in zip(axes, samples, "cd"):
 style.show(figure, alt="64 unsupervised samples, some odd digits framed, beside 64 samples of the proposed method from the same noise")
 
 # %% [markdown]
-# **Reading it.** The two panels above are the paper's (c) and (d); (a) and (b) you have seen. They start from the same noise, image by image. Where (c) shows a framed odd digit, (d) mostly shows an even one in its place, and the other digits stay much as they were: the proposed risk has changed what the model may draw, not how well it draws. The numbers say so for all samples:
+# **Reading it.** The two panels above are the paper's (c) and (d); (a) and (b) you have seen. They start from the same noise, image by image. Where (c) shows a framed odd digit, (d) mostly shows an even digit in its place, and the other digits stay much as they were. The numbers for all samples:
 
 # %%
 for m, row in rows.items():
@@ -124,7 +127,7 @@ for m, row in rows.items():
 
 # %% [markdown]
 # - **Non-sensitive rate**: the share of samples that a judge, a classifier of 99.4 % accuracy, calls normal. $\mathcal U$ itself has 0.909, so a model that copies $\mathcal U$ faithfully stays near that. In brackets the 95 % interval for this many samples.
-# - **Fréchet distance**: how far the samples' statistics are from those of real *normal* digits; smaller is better. It depends on the features and on n, so compare it only with its neighbours here, and with the floor that two sets of real digits have.
+# - **Fréchet distance**: how far the samples' statistics are from those of real *normal* digits; smaller is better. It depends on the features and on n, so compare it only with its neighbours here, and with the floor that two sets of real digits have. It mixes *what* is drawn with *how well*: the odd digits that (d) lacks bring it down, worse drawn even digits would bring it up. Notebook 04, section 6, takes the two apart.
 
 # %% [markdown]
 # ## Watch the two losses part
@@ -144,18 +147,34 @@ axes[0].set_ylabel("noise error l, summed over pixels")
 style.show(figure, alt="noise error of U and of S against the training step, for both methods")
 
 # %% [markdown]
-# **Reading it** (`lab` mode). Both errors fall together, and the difference between the methods is small: no error explodes, as it would if one simply maximised $\ell$ on $\mathcal S$. Compare the dashed line with the solid one on either side: a lift of $\mathcal S$ by a fraction of $\ell$ is all that separates the two rates above.
+# **Reading it** (`lab` mode). Both errors fall together, and the difference between the methods is small: no error explodes, as it would if one simply maximised $\ell$ on $\mathcal S$. Compare the dashed line with the solid line on either side: a small lift of $\mathcal S$ is all that separates the two rates above.
 
 # %% [markdown]
 # ## What mattered at this size
 #
 # Findings from making this small enough for a laptop; each is an option by name, so you can undo it and look.
 #
-# - **The scale of $\ell$ is a hidden hyper-parameter.** Eq. 8 is a *sum* over pixels (`ell_scale` = 784 here). Summed, $\ell$ is tens at most noise levels, $e^{-\ell}$ is nothing, and the push $-\log(1-e^{-\ell})$ sleeps: what acts is $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$. It is enough, and it leaves the images alone. What a smaller scale does, notebook 02 shows on small models, and `pudm train --set ell_scale=100` on a whole run (no such row is committed).
+# - **The scale of $\ell$ is a hidden hyper-parameter.** Eq. 8 is a *sum* over pixels (`ell_scale` = 784 here). Summed, $\ell$ spans three powers of ten over the noise levels (the next cell prints it): around ten and more at most of them, where $e^{-\ell}$ is next to nothing and the push $-\log(1-e^{-\ell})$ sleeps, and small only in nearly pure noise. What acts at most levels is $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$. It is enough, and it leaves the images alone. What a smaller scale does, notebook 02 shows on small models, and `pudm train --set ell_scale=100` on a whole run (no such row is committed).
 # - **The noise schedule decides what Eq. 8 weighs.** Every *step* counts alike, so choosing where the steps lie chooses which noise levels count. What a digit *is* gets settled at high noise: the `lite` schedule is the cosine schedule moved there, and it ends at log-SNR 1, from where a sampler may step straight to the predicted image.
-# - **A sampler with noise heals.** A short training leaves errors; DDPM's fresh noise at each step lets the next step mend them. So the recipe takes 25 DDPM steps and not a deterministic second-order solver, which is made for few steps. The trials behind that choice are not among the committed rows: `pudm train --sampler dpmpp --sampler-steps 8` repeats one, and notebook 01 compares samplers.
-# - **The clamp hardly ever fires** in these short runs (`clamped_share` in the rows): $\mathcal L_{\mathcal S}^-$ would have to be ten times $\mathcal L_{\mathcal U}^-$. So nnPU and the absolute-value risk take nearly the same steps here; they part when training is long enough to over-fit $\mathcal S$.
-# - **What remains is quality.** A badly drawn 4 is a 9 to the judge. Much of the distance from 1 in (d) is digits that went wrong, not odd digits that were learned.
+# - **A sampler with noise heals.** A short training leaves errors; DDPM's fresh noise at each step lets the next step mend them. So the recipe takes 14 DDPM steps and not a deterministic second-order solver, which is made for few steps. The trials behind that choice are not among the committed rows: `pudm train --sampler dpmpp --sampler-steps 8` repeats one, and notebook 01 compares samplers.
+# - **The batch is drawn in two streams**: 40 images of $\mathcal U$ and 4 of $\mathcal S$. In one pooled batch, as Algorithm 1 can be read, the number from $\mathcal S$ is left to chance; a batch without one says nothing of $\mathcal S$, and the weight $\beta$ shrinks with their share. With 50 labels this undoes the method (notebook 04, section 9).
+# - **What makes a short training short**, all in the recipe of `lite` (`pudm_lite/networks.py`) and none of it in the paper: a U-Net that works on 2 x 2 pixels folded into channels; it predicts $\mathbf v$ (notebook 01); timesteps are drawn by *importance*, more often where $\ell$ varies most, and each cost is divided by how often (`pudm_lite/importance.py`), which leaves Eq. 8 as it is; and the optimiser is Muon for the kernels, AdamW for the rest (`pudm_lite/optimisers.py`). `--network paper` has none of them.
+# - **The clamp hardly ever fires** in these short runs (`clamped_share` in the rows): the batch's $\mathcal L_{\mathcal S}^-$ would have to be ten times its $\mathcal L_{\mathcal U}^-$. So nnPU and the absolute-value risk take nearly the same steps here; they part when training is long enough to over-fit $\mathcal S$.
+# - **Much of what remains is quality.** A badly drawn 4 is a 9 to the judge: some of the distance from 1 in (d) is digits that went wrong and not odd digits that were learned.
+
+# %%
+watched = networks["unsupervised"]
+x = to_model(data.train[data.split.s[: 64 if MODE == "fast" else 500]])
+draws = generator(0, 0)
+t = torch.randint(watched.process.steps, (len(x),), generator=draws)
+noise = torch.randn(x.shape, generator=draws)
+device = next(watched.network.parameters()).device
+with torch.no_grad():
+    output = lambda x, t: watched.network(x.to(device), t.to(device)).sample.cpu()  # noqa: E731
+    errors = ell(output, x, t, noise, watched.process, scale=784)
+low, middle, high = errors.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
+print(f"l of S, unsupervised network: median {middle:.1f}, nine draws in ten between {low:.2g} and {high:.3g}")
+print(f"below 2.5, where the push is as strong as the pull of those hidden in U: {(errors < 2.5).float().mean():.0%}")
 
 # %% [markdown]
 # ## The map of the course
@@ -166,13 +185,13 @@ style.show(figure, alt="noise error of U and of S against the training step, for
 # | `01_ddpm_basics` | write the forward process, the noise error and three samplers | a digit dissolve and come back |
 # | `02_supervised_bce` | explain why maximising $\ell$ fails and what Eqs. 10-12 do instead | a loss diverge; a push that sleeps |
 # | `03_pu_risk` | derive and code the PU risks (Eqs. 13-19), Algorithm 1's branch | the exact answer on a 2-D toy, and over-fitting |
-# | `04_mnist_even_odd` | run the paper's MNIST experiment and report it honestly | all methods, intervals, the judge's own errors |
+# | `04_mnist_even_odd` | run the paper's MNIST experiment and report it honestly | all methods, intervals, the judge's own errors, a bias in the batch |
 # | `05_beta_and_prior` | estimate $\beta$ from $\mathcal U$ and $\mathcal S$; know what a wrong one costs | Figure 4's shape on MNIST |
 # | `06_cifar10` | count epochs and FLOPs, read FID and its bias, run the method on a folder of your own | CIFAR10's experiment, here on a stand-in |
 # | `07_stl10` | watch over-fitting, test samples for copies, compute the bold of a table and the power of five seeds | the exact minimiser of Eq. 9 draws copies |
 # | `08_finetuning_celeba` | fine-tune a Diffusers pipeline, fit it into a GPU, decide the clamp over pieces | images replaced one by one; Tables 4 and 5 in miniature |
 #
-# Read them in this order; each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. The folder `student/` holds the same notebooks with the exercises open: write in those. `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
+# Read them in this order; each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
 
 # %% [markdown]
 # ## Try it

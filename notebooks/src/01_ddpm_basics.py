@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 01 · What a diffusion model learns
 #
-# The paper of this course, Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025), changes *what a diffusion model is trained on*. Before that can make sense, the model itself has to: how an image is destroyed on purpose (Eqs. 4-6), which number says how well a network undoes it (Eq. 8), and how pictures come out of noise in the end. Equation numbers are the paper's, here and in the notebooks to come.
+# The paper of this course, Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025), changes *what a diffusion model is trained on*. Before that can make sense, the model itself has to: how an image is destroyed on purpose (Eqs. 4-6), which number says how well a network undoes it (Eq. 8), and how pictures come out of noise in the end (Eq. 3). The paper reaches Eq. 8 from a bound on the likelihood, the ELBO (Eqs. 1, 2 and 7). Here Eq. 8 is taken as it stands; that derivation, and what its simplification costs, is a subject of its own and not of this notebook. Equation numbers are the paper's, here and in the notebooks to come.
 #
 # **After this notebook you can**
 #
@@ -54,7 +54,7 @@ print(f"mode: {MODE}; training for {TRAIN_STEPS} steps, {N_SAMPLES} samples a se
 #
 # **The question**: how do you turn a picture into pure noise so gently that each small step can be undone?
 #
-# Pictures live in *model space*: black is $-1$, white is $+1$. Our data are MNIST digits: the unlabeled set $\mathcal U$ of the course holds even digits, with one odd digit hidden among every eleven (why, is the subject of notebooks 02 to 05; here it is simply what the model learns). The small labelled set $\mathcal S$ of odd digits comes in notebook 02. Time runs over $T = 1000$ steps. Here are three digits on the way. From left to right more of the picture is replaced by Gaussian noise, until nothing is left.
+# Pictures live in *model space*: black is $-1$, white is $+1$. Our data are MNIST digits: the unlabeled set $\mathcal U$ of the course holds even digits, with one odd digit hidden among every eleven. (Why, notebooks 02 to 05 tell; here it is simply what the model learns.) The small labelled set $\mathcal S$ of odd digits comes in notebook 02. Time runs over $T = 1000$ steps. Here are three digits on the way. From left to right more of the picture is replaced by Gaussian noise, until nothing is left.
 #
 # Two names in the cell come a little before their explanation. `alpha_bar` is a list of $T$ numbers, one for each step, falling from almost 1 to almost 0: how much of the picture is left. `q_sample` makes the noisy picture $\mathbf x_t$ from it; you will write it yourself in Exercise 01.1.
 
@@ -103,7 +103,7 @@ assert ((alpha > 0) & (alpha < 1)).all()
 #
 # $$q(\mathbf x_t \mid \mathbf x_0) = \mathcal N(\mathbf x_t;\ \sqrt{\bar\alpha_t}\,\mathbf x_0,\ (1-\bar\alpha_t)\,\mathbf I), \qquad \mathbf x_t = \sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon .$$
 #
-# Is the jump the same as the walk? Let us not believe it. We take three pixels of a real digit (black, grey, white), send thousands of copies of them on the walk of Eq. 4, and compare the mean and the variance at *every* step with Eq. 5.
+# Is the jump the same as the walk? Let us check. We take three pixels of a real digit (black, grey, white), send thousands of copies of them on the walk of Eq. 4, and compare the mean and the variance at *every* step with Eq. 5.
 
 # %% tags=["expected"]
 WALKERS = {"fast": 1000, "lab": 5000, "full": 20_000}[MODE]
@@ -235,6 +235,8 @@ widget01_noise(digits[:1], one_eps, schedules)
 # $$\ell(\mathbf x_0;\theta) = \mathbb E_{u(t),\,p(\epsilon)}\Big[\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2\Big].$$
 #
 # Piece by piece: $\epsilon_\theta$ is the network, a function of the noisy picture and of $t$, whose weights are $\theta$; inside the brackets stands Eq. 6, the noisy picture itself. $u(t)$ draws the step $t$, every step equally often, and $p(\epsilon)$ draws standard Gaussian noise; $\mathbb E$ is the average over both. So $\ell(\mathbf x_0;\theta)$ belongs to *one picture* $\mathbf x_0$: how wrong the network is about noise put on that picture, averaged over all noise levels and all noise.
+#
+# What has this to do with how *likely* the model finds the picture? The logarithm of its probability has a lower bound, the ELBO (Eq. 7), and minus the ELBO is a sum over $t$ of the same squared errors, each with a weight that the schedule fixes, and of terms without $\theta$. Eq. 8 leaves the weights out ("can be simplified", says the paper, after Ho et al. 2020): so a small $\ell$ goes with a high bound, and $\ell$ is not the bound. How much that changes is not a matter of course; where this course says that a model "knows" an image, it means a small $\ell$ and no more.
 #
 # Two things about it are easy to miss, and both matter later:
 #
@@ -398,23 +400,25 @@ style.show(
 # %% [markdown]
 # **Reading it.** A single draw can be far off on either side, mostly because of $t$: at the least noisy steps a draw costs much (it is hard to tell the noise from the digit), pure noise costs next to nothing (it *is* the answer). But the draws are centred on the right value, and means of 64 crowd around it. The printed last line shows a free improvement that the package's trainer uses: spread the 64 values of $t$ evenly (`stratified`) instead of drawing them independently. Each $t$ is still uniform, so the mean stays right, and the spread shrinks.
 #
+# The recipe of `lite` goes one step further (`importance`, after Nichol and Dhariwal 2021): it draws $t$ with a probability $P(t)$ in proportion to $\sqrt{\mathbb E\,\ell_t^2}$, which it learns as it goes, and multiplies each image's cost by $1/(T\,P(t))$. The mean is again Eq. 8, $\sum_t P(t)\,\frac{\ell_t}{T\,P(t)} = \frac1T \sum_t \ell_t$, and of all ways to draw $t$ this one has the smallest spread, since no more draws are spent where $\ell_t$ is next to nothing. The weight stands on the *cost* of an image and never inside it: $w\,\ell$ and $-w\log(1-e^{-\ell})$, not $-\log(1-e^{-w\ell})$.
+#
 # ### Question 01.A
 #
 # Training minimises the mean of *single* draws of $\ell$, each far from Eq. 8. Why is this allowed, and what does the noise of a single draw cost you?
 
 # %% [markdown] tags=["answer"]
-# The expectation of a single draw over $(t, \epsilon)$ *is* Eq. 8, by definition: the estimate is unbiased, and so is its gradient, because the gradient of an average is the average of gradients. Stochastic gradient descent needs no more than that; over many steps the errors cancel. The cost is variance: steps wander, so the learning rate has to come down in the end, many steps are needed, and the curve of the training loss is too jagged to compare two models with. (Whatever is *not linear* in $\ell$, such as $e^{-\ell}$ in Eq. 10, is not unbiased when a single draw is put into it. Notebook 02 meets that.)
+# The expectation of a single draw over $(t, \epsilon)$ *is* Eq. 8, by definition: the estimate is unbiased, and so is its gradient, because the gradient of an average is the average of gradients. Stochastic gradient descent needs no more than that; over many steps the errors cancel. The cost is variance: steps wander, so the learning rate has to come down in the end, many steps are needed, and the curve of the training loss is too jagged to compare two models with. (Whatever is *not linear* in $\ell$, such as $e^{-\ell}$ in Eq. 10, does not become unbiased by putting a single draw into it. Notebook 02 meets that.)
 
 # %% [markdown]
 # ## 4. Train one
 #
 # **The question**: how much better than the guessers is a network?
 #
-# We train the `lite` U-Net the usual way: make the mean of $\ell$ over the $N$ images $\mathbf x^{(n)}$ of $\mathcal U$ small,
+# We train the `lite` U-Net on Eq. 9: make the mean of $\ell$ over the $N$ images $\mathbf x^{(n)}$ of $\mathcal U$ small,
 #
 # $$\frac1N \sum_{n=1}^N \ell(\mathbf x^{(n)};\theta), \quad (9)$$
 #
-# estimated at each step on a batch, with one draw of $(t, \epsilon)$ for each image. The course calls this the *unsupervised* method: every image of $\mathcal U$ is taken as it is. While it trains we look, now and then, at its error on test digits it never sees, always at the *same* draws of $(t, \epsilon)$, so that the curve shows the network and not the draws. And we look at two versions: the network itself, and the **moving average** of its weights.
+# estimated at each step on a batch, with one draw of $(t, \epsilon)$ for each image. The course calls this the *unsupervised* method: every image of $\mathcal U$ is taken as it is. (Most of the recipe is not the paper's, but made for a short training: $\mathbf v$ as the network's answer, $t$ by importance, and *Muon* (Jordan et al. 2024) as the optimiser of the convolutions, whose steps have all singular values of a kernel's update alike; AdamW takes the rest. `pudm_lite/optimisers.py` is one page.) While it trains we look, now and then, at its error on test digits it never sees, always at the *same* draws of $(t, \epsilon)$, so that the curve shows the network and not the draws. And we look at two versions: the network itself, and the **moving average** of its weights.
 
 # %%
 exp = experiment("mnist-even", "unsupervised", steps=TRAIN_STEPS)
@@ -445,7 +449,8 @@ for record in trainer:
         looks.append((record.step, test_error(trainer.network), test_error(trainer.ema)))
 network = trainer.ema
 parameters = sum(p.numel() for p in network.parameters())
-print(f"{parameters:,} parameters, {record.step} steps, {record.step * exp.train.batch_size:,} images")
+of_u = exp.train.batch_size - (exp.train.s_per_batch if exp.train.stream == "two" else 0)  # Eq. 9 has no use for S
+print(f"{parameters:,} parameters, {record.step} steps, {record.step * of_u:,} images of U")
 print(f"noise error on test digits: {looks[0][2]:.0f} at step {looks[0][0]}, {looks[-1][2]:.1f} at the end")
 
 # %% tags=["expected"]
@@ -496,7 +501,7 @@ ax.legend()
 style.show(figure, alt="Noise error over the step t for two guessers and the trained network, on a logarithmic axis")
 
 # %% [markdown]
-# **Reading it** (lab mode). The marks of the pixel guesser lie on the line worked out on paper. On the left the network is far below it: it knows which pixels go together. On the right the two meet (after so short a training the network is even a little worse at the very end): in nearly pure noise there is hardly more to know than the average digit. Both curves below the dotted line (which stays at 784) fall towards large $t$, because there $\mathbf x_t$ is nearly the noise itself and little is left to guess wrong. So the *size* of $\ell$ does not say where learning matters: most of Eq. 8 comes from small $t$, as the printed share says, yet what a digit *is* gets settled where $\ell$ is small. A schedule moves weight between the two, and `lite` moves it to the right.
+# **Reading it** (lab mode). The marks of the pixel guesser lie on the line worked out on paper. On the left the network is far below it: it knows which pixels go together. On the right the two meet: in nearly pure noise there is hardly more to know than the average digit. Both curves below the dotted line (which stays at 784) fall towards large $t$, because there $\mathbf x_t$ is nearly the noise itself and little is left to guess wrong. So the *size* of $\ell$ does not say where learning matters: most of Eq. 8 comes from small $t$, as the printed share says, yet what a digit *is* gets settled where $\ell$ is small. A schedule moves weight between the two, and `lite` moves it to the right.
 #
 # ## 5. What the moving average does
 #
@@ -600,7 +605,7 @@ style.show(
 #
 # $$q(\mathbf x_s \mid \mathbf x_t, \mathbf x_0) = \mathcal N\Big(\underbrace{\tfrac{\sqrt{\bar\alpha_s}\,(1-\alpha)}{1-\bar\alpha_t}\,\mathbf x_0 + \tfrac{\sqrt{\alpha}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\,\mathbf x_t}_{\text{mean}},\ \underbrace{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}\,(1-\alpha)}_{\text{variance}}\ \mathbf I\Big).$$
 #
-# Again we do not believe it: multiply the two densities on a fine grid, and compare.
+# Again we check: multiply the two densities on a fine grid, and compare.
 
 # %% tags=["expected"]
 ab_t, ab_s = alpha_bar[600], alpha_bar[450]
@@ -694,10 +699,10 @@ print("the last step adds no noise; the steps before it do")
 # %% [markdown]
 # ### Question 01.B
 #
-# Many notebooks on the web take the variance $1-\alpha$ of Eq. 4 in place of the one above, and so add noise at the last step too. Why is that wrong, and how would you notice?
+# Ho et al. (2020) use either of two variances: the one above, and $1-\alpha$ of Eq. 4. Both are right for some data: the first if all images were one and the same, the second if every pixel were standard Gaussian noise; real data lie between, and with a thousand steps the two hardly differ. But with the second, many notebooks on the web add noise at the *last* step too. Why is that wrong, and how would you notice?
 
 # %% [markdown] tags=["answer"]
-# The last step goes to $\bar\alpha_s = 1$: no noise is left in $\mathbf x_0$ by definition, the posterior given $\mathbf x_0$ is a point, and its variance formula gives 0. Noise added there is never removed by anything: it stays in the picture as grain. With 1,000 steps of the `linear` schedule the grain is faint (its standard deviation would be 0.01), which is why the mistake lives on; with few steps, or with `lite`, whose last step is a large one, it covers the picture. You notice it as speckle on the black background, or by the test above: the last step must not depend on the noise generator.
+# The last step goes to $\bar\alpha_s = 1$: no noise is left in $\mathbf x_0$ by definition, the posterior given $\mathbf x_0$ is a point, and its variance formula gives 0; $1-\alpha$ does not, so there it must be left out. (Ho et al. do so: their sampler sets the noise to 0 at the last step.) Noise added there is never removed by anything: it stays in the picture as grain. With 1,000 steps of the `linear` schedule the grain is faint (its standard deviation would be 0.01), which is why the mistake lives on; with few steps, or with `lite`, whose last step is a large one, it covers the picture. You notice it as speckle on the black background, or by the test above: the last step must not depend on the noise generator.
 
 # %% [markdown]
 # **DDIM** (Song et al. 2020) takes the same network and draws no noise at all. It keeps the guessed noise and only mixes it in at the level of the next step, Eq. 6 once more:

@@ -23,7 +23,7 @@
 #
 # **What it costs**: in `lab` mode about one and a half minutes and 1.1 GiB of memory on two CPU cores; in `fast` mode, which the tests use, seconds, and every model is tiny. No GPU is needed (free Colab T4: not run here).
 #
-# It helps to have met $\ell$, the noise error of Eq. 8, in notebook 01; the one-line reminder is below.
+# It helps to have met $\ell$, the noise error of Eq. 8, in notebook 01; the one-line reminder is below. In this notebook **zeros** and **ones** are always the digits 0 and 1.
 
 # %%
 from decimal import Decimal
@@ -41,7 +41,7 @@ from pudm_lite.diffusion import ell, noise_error
 from pudm_lite.draws import generator
 from pudm_lite.files import read_rows
 from pudm_lite.measures.judge import mnist_judge
-from pudm_lite.measures.metrics import non_sensitive_rate, two_rates_p_value
+from pudm_lite.measures.metrics import non_sensitive_rate, paired_rates_p_value
 from pudm_lite.networks import RECIPES, LiteUNet, make_process
 from pudm_lite.results import style
 from pudm_lite.results.report import PAPER_METHOD, PAPER_RATE, draw_panel
@@ -58,8 +58,8 @@ SIZE = {
     "fast": {"channels": (16, 32), "steps": 8, "short": 12, "samples": 20, "sampler_steps": 5, "held_out": 60},
     "lab": {"channels": (16, 32), "steps": 300, "short": 60, "samples": 500, "sampler_steps": 25, "held_out": 400},
     "full": {
-        "channels": (32, 64, 128),
-        "steps": 2200,
+        "channels": (32, 64, 96),
+        "steps": 2400,
         "short": 99,
         "samples": 2000,
         "sampler_steps": 25,
@@ -92,11 +92,11 @@ axes[1].set_title("S: labelled sensitive")
 style.show(figure, alt="36 images of U, mostly zeros with a few framed ones, and 36 ones of S")
 
 # %% [markdown]
-# A few framed ones hide among the zeros of $\mathcal U$. Keep them in mind: they decide how this notebook ends.
+# A few ones (framed) hide among the zeros of $\mathcal U$. Keep them in mind: they decide how this notebook ends.
 #
 # ## 2. Why not simply maximise $\ell$?
 #
-# Reminder (Eq. 8): noise an image, let the network guess the noise, compare. *Small* $\ell$ means that the model knows such images and can draw them:
+# Reminder (Eq. 8): noise an image, let the network guess the noise, compare. *Small* $\ell$ goes with a high bound on the image's log-likelihood, the ELBO of Eq. 7 (without the weights that Eq. 8 drops):
 #
 # $$\ell(\mathbf x_0;\theta) = \mathbb E_{t,\epsilon}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2 .$$
 #
@@ -520,7 +520,7 @@ ax.legend(loc="lower left")
 style.show(figure, alt="Median l of zeros and ones by step t, and two levels above which the push is weak or gone")
 
 # %% [markdown]
-# **Reading it** (lab mode). At the scale of Eq. 8 (the table's last line) the median error of a held-out one is about 11. There the push has a strength of about 0.00002 against a pull of 0.09, and in about a quarter of the draws it is gone altogether. Divide by 784, and *the same errors* are about 0.01 and the push there about 70. The figure shows where the exceptions are. Its lower dashed line is the $\ell$ at which push and pull balance (set $1/(e^\ell-1)=\beta$; Section 8 has more to say of it): only the steps of nearly pure noise, at the right end, lie below. And at those steps $\mathbf x_t$ hardly shows which digit it once was, so what raises the error of ones there raises that of zeros too, and all of $\mathcal U$ holds against it.
+# **Reading it** (lab mode). At the scale of Eq. 8 (the table's last line) the median error of a held-out 1 is around ten. There the push is thousands of times weaker than the pull of 0.09, and in a good part of the draws it is gone altogether (the last column). Divide by 784, and *the same errors* are hundredths, and the push there is in the tens. The figure shows where the exceptions are. Its lower dashed line is the $\ell$ at which push and pull balance (set $1/(e^\ell-1)=\beta$; Section 8 has more to say of it): only the steps of nearly pure noise, at the right end, lie below. And at those steps $\mathbf x_t$ hardly shows which digit it once was, so what raises the error of ones there raises that of zeros too, and all of $\mathcal U$ holds against it.
 #
 # (Ones are *easier*: over most steps their curve lies below that of the zeros, although the model saw ten times fewer of them. A small $\ell$ does not mean "seen often".)
 #
@@ -581,7 +581,7 @@ def best_ell(p_u: Tensor, p_s: Tensor) -> Tensor:
 check_02_5(best_ell)
 
 # %% [markdown]
-# The answer is $e^{-\ell^*} = \dfrac{p_{\mathcal U}}{p_{\mathcal U}+p_{\mathcal S}}$: Bayes' rule. With Eq. 11, and with no weight to choose, the best $\ell$ says exactly how probable it is that $\mathbf x$ came from the set that was called normal. This is what "well-balanced" means in the paper's Section 3.1.
+# The answer is $e^{-\ell^*} = \dfrac{p_{\mathcal U}}{p_{\mathcal U}+p_{\mathcal S}}$: Bayes' rule, for somebody to whom the two sets are *equally probable beforehand*. That is the weight which Eq. 12 has after all: it adds the two means one to one, whatever $N$ and $M$ are. With means weighed $1-\pi$ to $\pi$ the best $\ell$ would give Bayes' rule for these priors (the third curve below is such a one, Eq. 15). So Eq. 11 needs no weight *inside*, unlike $w/\ell$: its best $\ell$ is a probability under any priors, in no unit. The paper's Section 3.1 says of its two terms that "they are well-balanced"; that this is what it means is our reading, as its justification stands in an appendix that we do not have.
 #
 # But Eq. 12 calls $\mathcal U$ normal, and $\mathcal U$ is a mixture (Eq. 13): $p_{\mathcal U} = \beta\,p_{\mathcal S}+(1-\beta)\,p_{\mathcal N}$, with $p_{\mathcal N}$ the density of normal images. Where only sensitive images live, $p_{\mathcal N}=0$ and $p_{\mathcal U}=\beta\,p_{\mathcal S}$, so
 #
@@ -663,13 +663,13 @@ print(f"net slope at the median error, l = {at:.1f} (a sum):")
 print(f"unsupervised {SHARE:+.5f}, supervised {SHARE + push_slope(at):+.5f}, proposed {SHARE * push_slope(at):+.5f}")
 
 # %% [markdown]
-# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images; at the median error the two differ by two parts in ten thousand. It leaves it only in the left half of the band, towards the steps of nearly pure noise, and crosses zero at the dot, the ceiling (15 % of the draws lie left of it). The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
+# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images; at the median error the two hardly differ (the printed line). It leaves it only in the left part of the band, towards the steps of nearly pure noise, and crosses zero at the dot, the ceiling (the table of Section 7 says how many draws lie left of it). The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
 #
 # So we predict: **with summed errors the supervised method changes little; with mean errors it changes a lot.** To the test.
 #
 # ## 9. Does it help? A small experiment
 #
-# Four models, same initial weights, same draws: unsupervised; supervised with the sum of Eq. 8; supervised with the mean; and, as a control that shows whether so small an experiment can see a working method at all, the proposed risk (`nnpu`, the next notebook) with the sum. Each draws digits from the same noise, and the judge, a classifier, counts ones. (After so short a training a faint speckle stays in the background, which the judge has never seen and misreads; so pixels below a fifth of full brightness are set to black first. The first line printed shows that the judge still tells real digits apart after that.)
+# Four models, same initial weights, same draws: unsupervised; supervised with the sum of Eq. 8; supervised with the mean; and, as a control that shows whether so small an experiment can see a working method at all, the proposed risk (`nnpu`, the next notebook) with the sum. Each draws digits from the same noise, and the judge, a classifier, counts the ones. As the samples of two models come in pairs of one noise, they are compared in pairs: among the pairs that differ, does either model have more of the ones? (McNemar's test; notebook 04 takes it slowly.) (After so short a training a faint speckle stays in the background, which the judge has never seen and misreads; so pixels below a fifth of full brightness are set to black first. The first line printed shows that the judge still tells real digits apart after that.)
 
 # %%
 models["supervised (sum)"] = trained("supervised", 784.0)
@@ -691,13 +691,13 @@ for name, output in models.items():
     parts = sample(output, PROCESS, (1, 28, 28), SIZE["samples"], "ddpm", SIZE["sampler_steps"], seed=0)
     drawn[name] = torch.cat([to_pixels(part) for part in parts])
     digits[name] = called(drawn[name])
-    rates[name] = non_sensitive_rate((digits[name] != 1).numpy())  # what is no one is not sensitive
+    rates[name] = non_sensitive_rate((digits[name] != 1).numpy())  # whatever is not called a 1 is not sensitive
 
 print(f"\na faithful copy of U would have {1 - SHARE:.3f}; {SIZE['samples']} samples after {SIZE['steps']} steps")
 print(f"{'':18s} {'non-sensitive [95 %]':22s} {'p against first':>15s}   zeros  ones other")
 for name, r in rates.items():
     zeros, ones = int((digits[name] == 0).sum()), int((digits[name] == 1).sum())
-    p = two_rates_p_value(rates["unsupervised"], r)
+    p = paired_rates_p_value((digits["unsupervised"] != 1).numpy(), (digits[name] != 1).numpy())
     interval = f"{r.rate:.3f} [{r.low:.3f}, {r.high:.3f}]"
     print(f"{name:18s} {interval:22s} {p:15.2g} {zeros:7d} {ones:5d} {r.n - zeros - ones:5d}")
 
@@ -716,15 +716,15 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 # %% [markdown]
 # **Reading it** (lab mode). The prediction holds.
 #
-# - *Supervised, sum*: a few ones fewer than the unsupervised model, a difference well within chance (the p-value). From the same noise the two draw nearly the same pictures, and their held-out errors differ by one in the last digit printed at most.
-# - *Proposed, sum* (the control): no ones among 500, and nearly all samples are zeros. The error of ones is now well above that of zeros, while that of zeros has hardly moved. So this experiment *can* see a method that works.
-# - *Supervised, mean*: the rate is 1.000 as well, and it is worthless: not one sample is a zero either. The push has driven the error of ones beyond 1 per pixel, worse than answering "no noise", on its way to the ceiling of 2.5 (in units of the mean, now), and the zeros were ruined with them. A rate without a look at the pictures proves nothing.
+# - *Supervised, sum*: about as many ones as the unsupervised model; what chance makes of such a difference is the printed p. From the same noise the two draw nearly the same pictures, and their held-out errors hardly differ.
+# - *Proposed, sum* (the control): hardly a one left, and nearly all samples are zeros. The error of ones is now well above that of zeros, while that of zeros has hardly moved. So this experiment *can* see a method that works.
+# - *Supervised, mean*: the rate is as high, and it is worthless: hardly a sample is a zero either. The push has driven the error of ones beyond 1 per pixel, worse than answering "no noise", on its way to the ceiling of 2.5 (in units of the mean, now), and the zeros were ruined with them. A rate without a look at the pictures proves nothing.
 #
 # **How far to trust it.** One seed, 300 steps, a small network, two easy classes. The intervals hold for 500 samples of *these* models, not for other trainings. The unsupervised model draws fewer ones than $\mathcal U$ holds: it is not trained to the end. A difference of a point or two between the first two rows could not be seen here. What the experiment shows is the contrast of the rows; for the size of the effect we need complete runs.
 #
 # ## 10. The same question, from complete runs
 #
-# `data/results/figure1.jsonl` holds the complete runs behind Figure 1, 2,000 samples each: even digits normal, odd ones sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. (`tables.jsonl`, the README's tables, holds all three methods at three seeds: there the supervised one makes a fifth to a quarter of the way with even digits normal, and less than a tenth with odd ones.) We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
+# `data/results/figure1.jsonl` holds the complete runs behind Figure 1: even digits normal, odd ones sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. (`tables.jsonl`, the README's tables, holds all three methods at three seeds, for both roles.) We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
 
 # %%
 found = {}
@@ -769,7 +769,7 @@ print(f"{compared} seed(s) with all three methods")
 #
 # - $-\ell$ has no floor: maximising $\ell$ diverges, and takes the normal images with it.
 # - $1/\ell$ is bounded below, but its weight has the unit of $\ell^2$, and nothing says which weight is right.
-# - Eq. 10 turns $\ell$ into a probability; the cross entropy of Eq. 11 is bounded below and needs no weight: its best $\ell$ is Bayes' rule.
+# - Eq. 10 turns $\ell$ into a probability; the cross entropy of Eq. 11 is bounded below and needs no weight inside: its best $\ell$ is Bayes' rule, with the priors that the means are weighed by (in Eq. 12 one to one).
 # - Write the push with `expm1`. Below $10^{-8}$ a floor; past 17 it is zero in single precision, and that is no accident of rounding but the message.
 # - The unit of $\ell$ (sum or mean) decides whether there is a push at all. Record it.
 # - With sensitive images in $\mathcal U$, Eq. 12 has a ceiling at $\log(1+1/\beta)$; summed errors are above it, so the push of $\mathcal S$ loses to the pull of those who hide. The next notebook takes that pull away.

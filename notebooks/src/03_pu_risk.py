@@ -328,7 +328,7 @@ widget03_landscape(land)
 # *When is a $\beta$ that is too large dangerous, and when might one choose it on purpose?*
 
 # %% [markdown] tags=["answer"]
-# For $\beta > \pi$ the risk weighs $\ell$ on sensitive points by $\pi-\beta < 0$: raising $\ell$ there lowers the risk, even with endless data. Dangerous where the model can raise $\ell$ without bound (a flexible network, Eq. 18 without a clamp), where $p_{\mathcal S}$ overlaps $p_{\mathcal N}$ (normal points near sensitive ones are pushed away with them), and where the excess is large against $(1-\pi)\,\mathbb E_{\mathcal N}[\ell]$. With the clamp, a *slightly* larger $\beta$ mostly strengthens the push away from sensitive data: the paper finds its best CIFAR10 rates above the true share (Section 5.4.2). It is a price list: fewer sensitive samples for some normal ones.
+# For $\beta > \pi$ the risk weighs $\ell$ on sensitive points by $\pi-\beta < 0$: raising $\ell$ there lowers the risk, even with endless data. Dangerous where the model can raise $\ell$ without bound (a flexible network, Eq. 18 without a clamp), where $p_{\mathcal S}$ overlaps $p_{\mathcal N}$ (normal points near sensitive ones are pushed away with them), and where the excess is large against $(1-\pi)\,\mathbb E_{\mathcal N}[\ell]$. With the clamp, a *slightly* larger $\beta$ turns the pull on sensitive points round: $-\beta\,\mathcal L_{\mathcal S}^-$ more than cancels what the hidden points of $\mathcal U$ add, and what is left pulls *away* from them, at every size of $\ell$. (The push $\beta\,\mathcal L_{\mathcal S}^+$ grows by the same factor, but where $\ell$ is large it sleeps all the same.) The paper finds its best CIFAR10 rates above the true share (Section 5.4.2). It is a bargain with a price: fewer sensitive samples for some normal samples.
 
 # %% [markdown]
 # ## 5. Watch it go negative
@@ -527,7 +527,7 @@ for name, points in {"exact p_N": exact["p_N"], **drawn}.items():
 # %% [markdown]
 # ## 6. Unbiased, but how scattered?
 #
-# For a *fixed* network, not trained on the batch, Eq. 18 is unbiased: its mean over many batches is Eq. 15. How far does one batch stray? Take $\ell$ on a large pool once, then draw batches from the pool; that is cheap. The heart is two lines:
+# For a *fixed* network, not trained on the batch, Eq. 18 is unbiased: its mean over many batches is Eq. 15. (One proviso. Here, as in training, each point has a single draw of $(t,\epsilon)$. For $\mathcal L_{\mathcal U}^-$ and $\mathcal L_{\mathcal S}^-$, which are linear in $\ell$, that changes no expectation. The push is not linear: by Jensen's inequality its mean over single draws is larger than its value at the $\ell$ of Eq. 8, as notebook 02, Section 7, shows. So what Eq. 18 estimates without bias is Eq. 15 *with the push averaged over draws*, not the paper's, which has the average inside. All risks of this notebook are meant so. A second proviso: each batch below has a fixed number of points from $\mathcal S$; where that number is left to chance and may be 0, there is a bias, which notebook 04, section 9, works out.) How far does one batch stray? Take $\ell$ on a large pool once, then draw batches from the pool; that is cheap. The heart is two lines:
 
 
 # %%
@@ -640,7 +640,7 @@ for row in read_rows(data_folder() / "results" / "figure1.jsonl"):
         )
 
 # %% [markdown]
-# Never, in any row listed: there $\mathcal L_{\mathcal S}^-$ would have to be ten times $\mathcal L_{\mathcal U}^-$ ($\beta = 0.1$), and $\mathcal S$ holds 2,500 images, not 20. On such data Eq. 19 *is* Eq. 18. The clamp is a safety belt: our toy, with tiny $\mathcal S$ and a network trained to the bitter end, is the accident.
+# In a complete run on MNIST the clamp acts in few steps or none (the lines above): there $\mathcal L_{\mathcal S}^-$ of a batch would have to be ten times $\mathcal L_{\mathcal U}^-$ ($\beta = 0.1$), and $\mathcal S$ holds 2,500 images, not 20. On such data Eq. 19 is Eq. 18, or nearly. The clamp is a safety belt: our toy, with tiny $\mathcal S$ and a network trained to the bitter end, is the accident.
 #
 # ## 7. A few labelled normal points: positive-negative-unlabeled
 #
@@ -699,7 +699,7 @@ for method in ("nnpu", "pnu", "pn"):
 # %% [markdown]
 # `pn` is the oracle with 320 labels; `pnu` has 20, `nnpu` none. One run each, so read the order of magnitude and not the digits.
 #
-# ## What to take with you
+# ## What to take along
 #
 # - Eq. 14 turns "needs normal labels" into a subtraction. Exact in expectation; on a sample, the difference of two means.
 # - A risk that *can* go to minus infinity does, once a flexible network finds the few labelled points of $\mathcal S$. Log $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$; below zero is over-fitting, a $\beta$ that is too large, or a small batch.

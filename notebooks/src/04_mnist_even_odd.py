@@ -18,7 +18,7 @@
 # - train any of seven methods from one code path, and read their losses;
 # - draw Figure 1 from samples, and follow single images from one method to another;
 # - put an interval on every number: the non-sensitive rate, the Fréchet distance, a difference over seeds;
-# - allow for a judge that errs, and say when the method does not work.
+# - allow for a judge that errs, say when the method does not work, and tell a limit of the method from a fault of the batch.
 #
 # **What it costs**: in `lab` mode less than a minute and 1.1 GiB of memory on two CPU cores, with the networks that `data/` holds (without them it trains three, which takes about half an hour). Free Colab T4: not run here.
 
@@ -26,13 +26,13 @@
 import math
 import tempfile
 from dataclasses import replace
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, hypergeom
 from torch import Tensor
 
 from pudm_lite.course.checks.c04 import check_04_1, check_04_2, check_04_3, check_04_4, check_04_5
@@ -45,12 +45,13 @@ from pudm_lite.measures.metrics import (
     frechet_distance,
     frechet_floor,
     non_sensitive_rate,
-    two_rates_p_value,
+    paired_rates_p_value,
+    paired_t_test,
     welch_t_test,
 )
 from pudm_lite.results import style
 from pudm_lite.results.report import PAPER_METHOD, PAPER_RATE, draw_panel
-from pudm_lite.risks import METHODS
+from pudm_lite.risks import METHODS, Whole, nnpu
 from pudm_lite.runs.experiments import experiment, make_trainer, material
 from pudm_lite.runs.machine import mode
 from pudm_lite.runs.shipped import trained
@@ -112,7 +113,6 @@ assert len(data.test) == wanted.test
 print(f"U {len(split.u):,}, S {len(split.s):,}, test {len(data.test):,}")
 print(f"sensitive share of U: realised {split.realised_share:.4f} (1/11), assumed beta = {exp.train.beta}")
 
-# %%
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 2.9), sharey=True)
 for ax, positions, title in ((axes[0], split.u, "U, unlabeled"), (axes[1], split.s, "S, labelled sensitive")):
     counts = torch.bincount(labels[positions], minlength=10)
@@ -222,7 +222,7 @@ same = [first[method]["L_U_minus"] for method in METHODS if method != "pn"]
 assert np.allclose(same, same[0], rtol=1e-4), "the first step sees the same images, times and noise in every method"
 
 # %% [markdown]
-# **Reading it.** The column $\mathcal L_{\mathcal U}^-$ is the same number six times: one code path, one draw. `pn` has no such column, because it splits $\mathcal U$ by the truth, and puts the sensitive part of $\mathcal U$ with $\mathcal S$. `upu`, `nnpu` and `abspu` have the same value as well: they differ only when $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ is negative, and here it is far from that. The push $\mathcal L_{\mathcal S}^+$ is small beside the rest: $\ell$ is a sum over pixels, about 150 for $\mathcal U$ before training, and $-\log(1-e^{-\ell})$ is then next to nothing (the notebook on the push takes this apart). What sets `nnpu` apart from `unsupervised` is the term $-\beta\mathcal L_{\mathcal S}^-$. (In lab mode $\mathcal L_{\mathcal S}^-$ is far below $\mathcal L_{\mathcal U}^-$, which is chance: a batch holds only a handful of images of $\mathcal S$, each at its own noise level.)
+# **Reading it.** The column $\mathcal L_{\mathcal U}^-$ is the same number six times: one code path, one draw. `pn` has no such column, because it splits $\mathcal U$ by the truth, and puts the sensitive part of $\mathcal U$ with $\mathcal S$. `upu`, `nnpu` and `abspu` have the same value as well: they differ only when $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ is negative, and here it is far from that. The push $\mathcal L_{\mathcal S}^+$ is small beside the rest: $\ell$ is a sum over pixels, about 150 for $\mathcal U$ before training, and $-\log(1-e^{-\ell})$ is then next to nothing (the notebook on the push takes this apart). What sets `nnpu` apart from `unsupervised` is the term $-\beta\mathcal L_{\mathcal S}^-$. (Do not compare $\mathcal L_{\mathcal S}^-$ with $\mathcal L_{\mathcal U}^-$ in one step: the batch holds four images of $\mathcal S$, each at its own noise level.)
 #
 # ## 3. Train, and watch the two losses
 #
@@ -238,7 +238,6 @@ for method, done in runs.items():
         f"network {row['network']}, beta {row['beta']}, seed {row['seed']}"
     )
 
-# %%
 DASH = {"unsupervised": ":", "supervised": "--", "nnpu": "-"}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
 for ax, term, title in ((axes[0], "L_U_minus", "U, unlabeled"), (axes[1], "L_S_minus", "S, labelled sensitive")):
@@ -272,7 +271,7 @@ for method, done in runs.items():
 #
 # *The question: what do they draw?* Each network draws the same number of images, image $i$ of every network from the same noise. The judge, a classifier with 99.4 % accuracy on test digits, calls each image by a digit; odd is sensitive.
 
-# %%
+# %% tags=["expected"]
 real = data.judge.look(data.test).features.numpy()  # (4926, 128): for the Fréchet distance of section 6
 images, verdicts, normal = {}, {}, {}
 for method, done in runs.items():
@@ -284,7 +283,6 @@ for method, done in runs.items():
         f"mean confidence {verdicts[method].confidence.mean():.3f}"
     )
 
-# %% tags=["expected"]
 SHOW = 36
 panels = [
     ("(a) unlabeled data U", data.train[split.u[:SHOW]], split.u_sensitive[:SHOW]),
@@ -303,7 +301,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). Frames mark what is sensitive, in (a) and (b) by label, in (c) and (d) by the judge. Of its 400 samples the unsupervised network drew 40 odd ones, about as often as $\mathcal U$ holds them, one in eleven: it is a faithful copy of what it was shown, hidden part included. (How many of them stand among the 36 of a panel is chance.) In (d) almost no frame is left. Compare (c) and (d) image by image: they come from the same noise, and most images are nearly the same digit.
+# **Reading it** (lab mode). Frames mark what is sensitive, in (a) and (b) by label, in (c) and (d) by the judge. The unsupervised network draws odd digits about as often as $\mathcal U$ holds them, one in eleven (the counts are printed above): it is a faithful copy of what it was shown, hidden part included. (How many of them stand among the 36 of a panel is chance.) In (d) almost no frame is left. Compare (c) and (d) image by image: they come from the same noise, and most images are nearly the same digit.
 #
 # In `fast` mode the networks have hardly learned and draw noise, and the judge takes noise for an 8, which is even: a rate of 1. A rate means nothing without a measure of quality beside it; section 6 has one.
 #
@@ -320,6 +318,7 @@ assert (
     int(after.sum()) - int(before.sum()) == gained - lost
 )  # the difference of the rates is in the changed pairs alone
 p_value = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+assert math.isclose(p_value, paired_rates_p_value(before.numpy(), after.numpy()))  # the package's
 print(f"McNemar's exact test: p = {p_value:.2g}")
 
 changed = sorted(range(N), key=lambda i: (bool(before[i]) or not bool(after[i]), i))[:14]  # sensitive -> normal first
@@ -337,7 +336,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). In many columns the lower picture keeps the slant and the strokes of the upper one and makes an even digit of them: a 9 has become an 8, a 7 a 4, a 5 a 6. The method does not delete an image; it moves the end of the path to something near that is still likely, as the paper says of its Figures 2 and 3. Some columns are no such success: a faint or unclear shape above, much the same shape below, and the judge has changed its mind. The rate counts these as gains too.
+# **Reading it** (lab mode). In many columns the lower picture keeps the slant and the strokes of the upper one and makes an even digit of them: an 8 of a 9, say, or a 6 of a 5. The method does not delete an image; it moves the end of the path to something near that is still likely, as the paper says of its Figures 2 and 3. Some columns are no such success: a faint or unclear shape above, much the same shape below, and the judge has changed its mind. The rate counts these as gains too.
 #
 # ### A browser
 #
@@ -418,7 +417,7 @@ check_04_3(samples_needed)
 # %% [markdown]
 # ### All the rows
 #
-# Now the finished runs of `data/results/`: 2,000 samples each of the paper's methods, with the paper's Table 2 beside them, even digits normal on the left and odd ones in the middle; and on the right further methods after a shorter training (800 steps, 1,000 samples), made by `pudm train --method METHOD --steps 800 --n-samples 1000`. Where a method has no dot, it is not among these rows; `tables.jsonl`, the README's tables, holds `supervised` at three seeds and `pn` at one, for both roles. Compare a panel with itself.
+# Now the finished runs of `data/results/`: complete runs of the paper's methods, with the paper's Table 2 beside them, even digits normal on the left and odd digits in the middle; and on the right further methods after a shorter training, made by `pudm train --method METHOD --steps 800 --n-samples 1000`. Where a method has no dot, it is not among these rows; `tables.jsonl`, the README's tables, holds `supervised` at three seeds and `pn` at one, for both roles. Compare a panel with itself.
 
 # %% tags=["expected"]
 rows = rows_of("figure1")
@@ -464,16 +463,19 @@ style.show(
     figure,
     alt="Rates with intervals: unsupervised and supervised near 0.91, the PU methods well above; the paper's beside",
 )
+for row in short:
+    if "clamped_share" in row:
+        print(f"{row['method']:6s} {row['steps']:,} steps, {row['clamped_share']:.1%} of them clamped")
 
 # %% [markdown]
-# **Reading it.** `unsupervised` stays near the dashed line, the normal share of $\mathcal U$: a twentieth of the paper's training is enough to copy $\mathcal U$ that faithfully. `supervised` is a little better in the one run drawn here, 0.923 (three seeds in `tables.jsonl`: 0.911 to 0.928 with even digits normal, 0.895 to 0.900 with odd ones), and hardly at all in the paper's five. The methods that know that $\mathcal U$ is a mixture stand well to the right of both, and their intervals do not meet those of the others.
+# **Reading it.** `unsupervised` stays near the dashed line, the normal share of $\mathcal U$: a thirtieth of the paper's training is enough to copy $\mathcal U$ that faithfully. `supervised` is hardly better, here (look at all its seeds in the README's Table 2) as in the paper. The methods that know that $\mathcal U$ is a mixture stand well to the right of both, and their intervals do not meet those of the others.
 #
-# Our `nnpu` lies within a percentage point of the paper's value in both roles. `pn`, the oracle that is told the truth, is hardly better than `nnpu`, which is not: so what is missing to 1 is not for want of labels. It is more likely digits that went wrong, which a longer training repairs: compare the 800 steps with the 2,200. `abspu` has the very numbers of `nnpu`: the clamp did not fire once in these 800 steps, so the two took the same steps.
+# Our `nnpu` lies near the paper's value in both roles. `pn`, the oracle that is told the truth, is hardly better than `nnpu`, which is not told: more labels would not close the gap to 1. What is left is more likely digits that went wrong, which a longer training repairs: compare the short runs on the right with the complete ones. `abspu` and `nnpu` take the same steps until the clamp fires; the lines below the figure say how often it did.
 #
 # **Question in words.** Why is the rate of the unsupervised network near $1 - 1/11$, and why may it be somewhat lower?
 
 # %% [markdown] tags=["answer"]
-# It minimises the error on $\mathcal U$ alone (Eq. 9), so the best it can do is to draw from $p_{\mathcal U}$, and a share $10/11 = 0.909$ of $\mathcal U$ is normal. It can be lower because a short training draws some digits badly, and a spoilt even digit is called odd more often than the other way round would repair: nine tenths of the digits are even, so a few per cent of unreadable ones lose mostly normal images. Chance adds $\pm 0.013$ at $n = 2{,}000$.
+# It minimises the error on $\mathcal U$ alone (Eq. 9), so the best it can do is to draw from $p_{\mathcal U}$, and a share $10/11 = 0.909$ of $\mathcal U$ is normal. It can be lower because a short training draws some digits badly, and a spoilt even digit is called odd more often than the other way round would repair: nine tenths of the digits are even, so a few per cent of unreadable ones lose mostly normal images. Chance adds $\pm 0.013$ (95 %) at $n = 2{,}000$.
 
 # %% [markdown]
 # ## 6. The Fréchet distance, its floor and its interval
@@ -520,7 +522,7 @@ check_04_4(frechet)
 #
 # $$s = \sqrt{\tfrac{g-1}{g}\sum_{j}\big(d_{(j)} - \bar d\big)^2}.$$
 #
-# (Drawing with replacement, the bootstrap, would not do: it repeats images, shrinks the covariance and so moves the distance itself.)
+# Why not the bootstrap, which draws $n$ of the $n$ samples with replacement? Because a Fréchet distance grows with the error of the covariance, and $n$ draws from a finite sample have that error *twice*: once as the sample has it, once again from the drawing. The cell below measures it. (It is not that a resample has a smaller covariance, by the factor $(n-1)/n$: the cell does that alone as well, and it moves next to nothing.)
 
 
 # %%
@@ -543,6 +545,14 @@ for method in SHOWN:
     distance = frechet_distance(features, real)
     error = jackknife(lambda part: frechet_distance(part, real), features)
     print(f"{method:13s} {distance:.2f} ± {1.96 * error:.2f}")
+
+features = verdicts["nnpu"].features.numpy()
+again = [frechet_distance(features[np.random.default_rng(i).integers(0, N, N)], real) for i in range(10)]
+shrunk = features.mean(0) + math.sqrt((N - 1) / N) * (features - features.mean(0))
+print(
+    f"nnpu: {frechet_distance(features, real):.3f}; covariance times (n-1)/n: {frechet_distance(shrunk, real):.3f}; "
+    f"mean of ten bootstrap samples: {np.mean(again):.3f}"
+)
 
 evens = [verdicts[method].features.numpy()[normal[method].numpy()] for method in ("unsupervised", "nnpu")]
 n_even = min(map(len, evens))  # the same number of each, since a distance falls with n
@@ -577,11 +587,11 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). Every line falls with $n$, the floor like $1/n$: one and the same network looks better when more samples are drawn. So compare at one $n$ only, and look at the interval: a distance needs more samples than a rate. With 400 samples `nnpu` has the smaller distance, but the two intervals overlap; with the 2,000 of section 8 it is the smaller one in every seed.
+# **Reading it** (lab mode). Every line falls with $n$, the floor like $1/n$: one and the same network looks better when more samples are drawn. So compare at one $n$ only, and look at the interval: a distance needs more samples than a rate. Where the two intervals of the printed distances overlap, these samples cannot order the two methods; section 8 has more samples and more seeds.
 #
-# Where does the gap come from? In the second half of the numbers above only samples that the judge calls normal are compared, and there the order is reversed: the even digits of `unsupervised` are, if anything, the nearer ones (the intervals are too wide to be sure). So the gain of `nnpu` in this distance is the odd digits that it does not draw; its even digits are not drawn better, perhaps a little worse. One number held two effects with opposite signs.
+# Where does the gap come from? In the second half of the numbers above only samples that the judge calls normal are compared. Set the two comparisons side by side: as far as `nnpu` is the nearer one in the first and no longer in the second, its gain is the odd digits that it does not draw, and not better even digits. One number holds two effects, which can have opposite signs: *what* is drawn and *how well*.
 #
-# In the paper's Table 3 the proposed method has the larger FID (4.97 against 3.53 for even): there the second effect may be the larger one. Its networks are trained some twenty times as long and the features are Inception's; which of the two makes the difference our runs do not say.
+# In the paper's Table 3 the proposed method has the larger FID (4.97 against 3.53 for even): there the second effect may be the larger one. Its networks see close to thirty times as many images and the features are Inception's; which of the two makes the difference our runs do not say.
 #
 # ## 7. The judge's own errors
 #
@@ -690,7 +700,7 @@ print(
 #
 # *The question: would it come out so again?* The interval above is about *one* network: how well its samples say what it draws. Another seed gives another split, other initial weights, other batches, and so another network. Tables 2 and 3 therefore run five seeds and test with a $t$-test at 5 %.
 #
-# We use the **paired** test (`scipy.stats.ttest_rel`): a seed fixes the split, the initial weights and every draw for both methods alike, so the question is whether the *differences* within a seed have mean 0. Beside it Welch's test, which ignores the pairs, and Fisher's exact test of two single runs, which ignores the seeds.
+# We use the **paired** test, here and in every table of the course's own runs (the README's, `pudm report`): a seed fixes the split, the initial weights, every draw of the training and the noise of the samples for all methods alike, so two methods' runs of one seed are no independent numbers, and the question is whether their *differences* within a seed have mean 0. Welch's test takes the runs as independent. It is what one can compute from the paper's printed means and standard deviations (notebook 07); the paper says "pair-wise $t$-test" and not whether it is paired. Below it stands beside the paired one, to compare. For the samples of two single networks there is the same choice: they start from the same noise, so they are pairs, and McNemar's test of section 4 is the right one.
 
 # %%
 table = {}
@@ -707,12 +717,11 @@ for configuration in ("mnist-even", "mnist-odd"):
         for name, values in (("unsupervised", a), ("nnpu", b)):
             spread = f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
             if measure == "non_sensitive_rate":  # what chance alone would give with one and the same network
-                spread += f"   (sampling alone: ± {math.sqrt(values.mean() * (1 - values.mean()) / 2000):.3f})"
+                drawn = by_seed[name][seeds[0]]["n_samples"]
+                spread += f"   (sampling alone: ± {math.sqrt(values.mean() * (1 - values.mean()) / drawn):.3f})"
             print(f"   {name:13s} {spread}")
-        print(f"   paired t-test p = {ttest_rel(a, b).pvalue:.2g}   Welch p = {welch_t_test(a, b):.2g}")
-
-fisher = two_rates_p_value(rates["unsupervised"], rates["nnpu"])
-print(f"Fisher's exact test, this notebook's unsupervised and nnpu samples: p = {fisher:.2g}")
+        print(f"   paired t-test p = {paired_t_test(a, b):.2g}   (Welch's, as if independent: p = {welch_t_test(a, b):.2g})")
+print(f"McNemar's exact test, this notebook's unsupervised and nnpu samples: p = {p_value:.2g}")
 
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.3))
 for ax, measure, label in (
@@ -735,24 +744,22 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** One line is one seed. Every line rises on the left: the gain is many times the spread between seeds. With three seeds a paired test has two degrees of freedom, so a $p$ of a few thousandths is about as much as three runs can say. The paired test is not always the smaller one: pairing removes what a seed does to both methods, and pays for it with half the degrees of freedom.
+# **Reading it.** One line is one seed. Every line rises on the left: the gain is many times the spread between seeds. With three seeds a paired test has two degrees of freedom, so a $p$ of a few thousandths is about as much as three runs can say; and a spread estimated from three runs is itself off by half in either direction. The paired test does not always have the smaller $p$: pairing removes what a seed does to both methods, and pays for it with half the degrees of freedom. One chooses it because the runs *are* paired, not because of the $p$.
 #
-# For the rate, the standard deviation between seeds is no more than about what sampling 2,000 images from one network gives by itself: at this size the runs differ little more than their samples do. The Fréchet distance falls in every seed too, with more spread between seeds where odd digits are normal: there its test is near the border of 5 %, although no line rises.
+# Compare the standard deviation of the rates between seeds with what sampling alone would give: where the two are alike, the networks of two seeds differ no more than two sets of samples of one network. The Fréchet distance has more spread between seeds where odd digits are normal: a test of three such pairs can be near the border of 5 % although every line falls.
 #
 # ## 9. What does not work
 #
 # A method is understood when one can make it fail.
 #
-# ### beta too small, beta too large; too few labelled images
+# ### beta too small, beta too large
 #
-# As $\beta \to 0$ Eq. 19 becomes Eq. 9: `nnpu` turns into `unsupervised`. As $\beta$ grows past the true share, more is subtracted than $\mathcal U$ holds; once $\mathcal L_{\mathcal U}^- < \beta\,\mathcal L_{\mathcal S}^-$ the clamp fires, and Algorithm 1 steps back. The rows below are `nnpu` runs that differ in $\beta$ alone (with fewer steps than above, so compare them with one another), and one run that was given 50 labelled images instead of 2,500 (`pudm train --steps 800 --n-samples 1000 --set labelled=50`).
+# As $\beta \to 0$ Eq. 19 becomes Eq. 9: `nnpu` turns into `unsupervised`. As $\beta$ grows past the true share, more is subtracted than $\mathcal U$ holds; once $\mathcal L_{\mathcal U}^- < \beta\,\mathcal L_{\mathcal S}^-$ the clamp fires, and Algorithm 1 steps back. The rows below are `nnpu` runs that differ in $\beta$ alone (with fewer steps than above, so compare them with one another).
 
 # %% tags=["expected"]
 sweep = sorted(
     (row for row in rows_of("beta_sweep") if (row["method"], row["seed"]) == ("nnpu", 0)), key=lambda row: row["beta"]
 )
-few = [row for row in rows_of("methods") if row["labelled"] < 2500]
-pick = {method: next(row for row in short if row["method"] == method) for method in ("unsupervised", "nnpu")}
 
 
 def error_bar(row: dict) -> list[list[float]]:
@@ -760,7 +767,7 @@ def error_bar(row: dict) -> list[list[float]]:
     return [[rate - row["rate_low"]], [row["rate_high"] - rate]]
 
 
-figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.5), width_ratios=(1.2, 1.2, 1))
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.5))
 betas = [row["beta"] for row in sweep]
 for row in rows_of("beta_sweep"):
     if (row["method"], row["seed"]) == ("unsupervised", 0):  # it has no beta
@@ -776,16 +783,9 @@ for ax, label in ((axes[0], "non-sensitive rate"), (axes[1], "Fréchet distance 
     ax.minorticks_off()
 plain_log(axes[1])
 axes[0].legend()
-compared = [("unsupervised", pick["unsupervised"]), *(("nnpu", row) for row in few), ("nnpu", pick["nnpu"])]
-for x_at, (_, row) in enumerate(compared):
-    axes[2].errorbar(x_at, row["non_sensitive_rate"], yerr=error_bar(row), fmt="o", color=style.BLACK, capsize=3)
-used = ["0\n(unsupervised)", *(f"{row.get('labelled', 2500):,}\n(nnpu)" for _, row in compared[1:])]
-axes[2].set_xticks(range(len(compared)), used)
-axes[2].set(xlim=(-0.5, len(compared) - 0.5), xlabel="labelled images used", ylabel="non-sensitive rate")
-axes[2].set_title(f"few labels, {pick['nnpu']['steps']:,} steps")
 style.show(
     figure,
-    alt="Rate and Fréchet distance of nnpu by assumed beta; the rate with 50 and with 2,500 labelled images",
+    alt="Rate and Fréchet distance of nnpu by assumed beta, the true share marked",
 )
 
 for row in sweep:
@@ -793,18 +793,109 @@ for row in sweep:
         f"beta {row['beta']:<5g} rate {row['non_sensitive_rate']:.3f}  Fréchet {row['frechet_distance']:7.2f}  "
         f"steps where the clamp fired {row['clamped_share']:.1%}"
     )
-for name, row in compared:
-    labelled = 0 if name == "unsupervised" else row.get("labelled", 2500)
-    print(
-        f"{name:13s} {labelled:5,} labelled images: rate {row['non_sensitive_rate']:.3f} "
-        f"[{row['rate_low']:.3f}, {row['rate_high']:.3f}]  Fréchet {row['frechet_distance']:.2f}"
-    )
+for seed in sorted({row["seed"] for row in rows_of("beta_sweep")}):
+    distances = [r["frechet_distance"] for r in rows_of("beta_sweep") if (r["method"], r["seed"]) == ("nnpu", seed)]
+    print(f"seed {seed}: the largest distance is {max(distances) / min(distances):.0f} times the smallest")
 
 # %% [markdown]
-# **Reading it.** *Too small* (0.03): the rate sinks towards that of the unsupervised network, since most of the hidden part is still learned. *Right* (0.1, a little above the true 1/11): the rate has most of its gain, and the distance is at its lowest. *Twice too large* (0.2): the rate rises a little more, and the distance more than doubles: presumably normal digits that resemble odd ones are pushed up with them, as the blobs next to the gap were in notebook 03. *Far too large* (0.4): a rate of 1.000 that nobody wants; the distance is thirty-five times as large, the digits are gone, and the clamp, silent up to 0.1 and firing in one step in a hundred at 0.2, fires in a tenth of the steps. The rate alone would have chosen this model. The notebook on $\beta$ shows how to land near the true share.
+# **Reading it.** *Too small* (0.03): the rate sinks towards that of the unsupervised network, since most of the hidden part is still learned. *Right* (0.1, a little above the true 1/11): the rate has most of its gain, and the distance is near its lowest. *Twice too large* (0.2): the rate rises a little more, and the distance grows: presumably normal digits that resemble odd digits are pushed up with them, as the blobs next to the gap were in notebook 03. *Far too large* (0.4): a rate near 1 that nobody wants; the distance is many times the lowest (the last lines say how many, seed by seed: one seed alone would mislead), the digits are gone, and the clamp fires in a good part of the steps. The rate alone would have chosen this model. The notebook on $\beta$ shows how to land near the true share.
 #
-# *Too few labelled images*: with 50 odd digits, about ten of each, nearly nothing of the gain is left. $\mathcal L_{\mathcal S}^-$ is then the error of *those fifty images*: in a pooled batch of 64 one of them turns up about every ninth step, so the network is rarely told, and what it is told is about fifty pictures and not about odd digits.
+# ### Few labelled images: the method's fault, or the batch's?
 #
+# *The question: what becomes of the method when $\mathcal S$ holds 50 images instead of 2,500?* Algorithm 1 draws "a mini-batch $\mathcal B$ from datasets $(\mathcal U, \mathcal S)$" (line 2). Read as one **pooled** batch, most batches hold no image of $\mathcal S$ at all, and then $\mathcal L_{\mathcal S}^- = 0$ in line 3: nothing is subtracted. Where $\mathcal S$ is in a batch, a mean over its one or two images enters with the full weight $\beta$. So the expected weight is not $\beta$ but
+#
+# $$\beta\; P(n_s \ge 1),$$
+#
+# with $n_s$ the number of images of $\mathcal S$ in a batch. That is a **bias**, and no small one with few labels (the cell's first lines).
+#
+# Two ways out. Divide each group's sum by the number *expected* of it, $\mathbb E[n_s]$, and not by the number realised: then the rare image counts for those that were not drawn. Or draw **two streams**, a fixed number from each set: then no batch is without. Both leave the expectation of $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ where it belongs, which a set small enough to write down *all* its batches shows exactly, without chance:
+
+# %%
+size, n_u = 44, len(split.u)
+for n_s in (20, 50, 200, 2500):
+    some = 1 - hypergeom(n_u + n_s, n_s, size).pmf(0)  # P(n_s >= 1)
+    print(f"{n_s:5,} labels: {some:6.1%} of pooled batches of {size} hold one; the weight is {0.1 * some:.3f}, not 0.1")
+
+ell_u = torch.tensor([3.0, 1.0, 2.0, 6.0, 4.0, 2.0, 1.0, 5.0])  # errors of 8 unlabeled and 2 sensitive images
+ell_s = torch.tensor([2.0, 10.0])
+share, wanted_risk = 0.2, ell_u.mean() - 0.2 * ell_s.mean()
+four = [torch.tensor(chosen) for chosen in combinations(range(10), 4)]  # all 210 pooled batches of four
+pooled = [(ell_u[b[b < 8]], ell_s[b[b >= 8] - 8]) for b in four]
+streams = [(ell_u[list(u)], ell_s[[s]]) for u in combinations(range(8), 3) for s in (0, 1)]  # three of U, one of S
+ways = {
+    "pooled, divided by what is there": (pooled, Whole()),
+    "pooled, divided by what is expected": (pooled, Whole(n_u=4 * 0.8, n_s=4 * 0.2)),
+    "two streams": (streams, Whole()),
+}
+mean_of = {}
+print(f"\n{'mean over all batches of':38s}{'L_S':>7s}{'L_U - beta L_S':>16s}{'max(0, .)':>11s}{'clamped':>9s}")
+for name, (batches, whole) in ways.items():
+    terms = [nnpu(u, s, share, whole).terms for u, s in batches]
+    mean_of[name] = {term: torch.stack([t[term] for t in terms]).mean() for term in terms[0]}
+    above = torch.stack([t["normal_risk"].clamp(min=0) for t in terms]).mean()
+    m = mean_of[name]
+    print(f"{name:38s}{m['L_S_minus']:7.3f}{m['normal_risk']:16.3f}{above:11.3f}{m['clamped']:9.0%}")
+    assert above >= m["normal_risk"]  # the maximum is not unbiased, whatever the batch
+print(f"{'all the data':38s}{ell_s.mean():7.3f}{wanted_risk:16.3f}")
+
+some = 1 - math.comb(8, 4) / math.comb(10, 4)  # P(n_s >= 1) = 2/3
+assert torch.isclose(mean_of["pooled, divided by what is there"]["L_S_minus"], some * ell_s.mean())
+for name in ("pooled, divided by what is expected", "two streams"):
+    assert torch.isclose(mean_of[name]["normal_risk"], wanted_risk)
+
+# %% [markdown]
+# **Reading it.** Of the small set the first line misses a third of $\mathcal L_{\mathcal S}^-$: the batches without an image of $\mathcal S$. The other two have it whole. But look on: the mean of $\max\{0, \cdot\}$ lies above the risk in every line, and most where the clamp fires most. A sum divided by what is expected weighs a lone image of $\mathcal S$ by $1/\mathbb E[n_s]$, twelve for 50 labels of MNIST; then $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ of *that* batch is negative and Algorithm 1 turns the step round. The sums are unbiased, the maximum of them is not. Two streams have nothing of the first fault and little of the second.
+#
+# Does it matter to a network? The rows below are `nnpu` runs with 20, 50 and 200 labelled images, three seeds each, all three ways (`pudm sweep --method nnpu --seed 0 1 2 --steps 800 --n-samples 1000 --set labelled=50 stream=pooled group_sizes=realised`, and so on).
+
+# %% tags=["expected"]
+few = rows_of("few_labels")
+WAYS = {  # (stream, group_sizes): name and look
+    ("pooled", "realised"): ("pooled, realised sizes (Algorithm 1 as written)", style.ORANGE, "o", "--"),
+    ("pooled", "expected"): ("pooled, expected sizes", style.GREEN, "^", ":"),
+    ("two", "realised"): ("two streams (the recipe of lite)", style.BLUE, "s", "-"),
+}
+figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.9))
+print(f"{'':48s}{'labels':>7s}{'rate by seed':>24s}{'Fréchet distance':>24s}{'clamped':>9s}")
+for (stream, sizes), (name, colour, marker, dash) in WAYS.items():
+    mine = [row for row in few if (row["method"], row["stream"], row["group_sizes"]) == ("nnpu", stream, sizes)]
+    labels = sorted({row["labelled"] for row in mine})
+    for ax, measure in ((axes[0], "non_sensitive_rate"), (axes[1], "frechet_distance")):
+        of = {n: [row[measure] for row in mine if row["labelled"] == n] for n in labels}
+        ax.plot(labels, [np.mean(of[n]) for n in labels], dash, color=colour, label=name)
+        for n in labels:
+            ax.plot([n] * len(of[n]), of[n], marker, color=colour, ms=5, mfc="white")
+    for n in labels:
+        those = sorted((row for row in mine if row["labelled"] == n), key=lambda row: row["seed"])
+        rates_by_seed = ", ".join(f"{row['non_sensitive_rate']:.3f}" for row in those)
+        far = ", ".join(f"{row['frechet_distance']:.2f}" for row in those)
+        clamped = np.mean([row["clamped_share"] for row in those])
+        print(f"{name:48s}{n:7,}{rates_by_seed:>24s}{far:>24s}{clamped:9.1%}")
+for ax, measure in ((axes[0], "non_sensitive_rate"), (axes[1], "frechet_distance")):
+    without = next(row for row in short if row["method"] == "unsupervised")
+    ax.axhline(without[measure], color=style.BLACK, ls="-.", lw=1, label="unsupervised: no labels")
+    ax.set(xscale="log", xlabel="labelled images in S")
+    ax.set_xticks(sorted({row["labelled"] for row in few}), sorted({row["labelled"] for row in few}))
+    ax.minorticks_off()
+axes[0].set_ylabel("non-sensitive rate")
+axes[1].set_ylabel("Fréchet distance (judge)")
+plain_log(axes[1])
+axes[0].legend(fontsize=8)
+style.show(figure, alt="Rate and Fréchet distance over the number of labelled images, one line for each way to make a batch")
+
+# %% [markdown]
+# **Reading it.** One method, one risk, the same labels; only the batch differs. Pooled as Algorithm 1 is written, few labels leave next to nothing of the gain: the rate is near that of the unsupervised network (black), because nearly all steps *are* unsupervised ones. One could have taken that for a limit of PU learning. It is none: with two streams the same 50 images give most of the gain. The expected sizes, unbiased as they are, do not: their steps scatter, and the clamp turns every heavy one round.
+#
+# What is left of the limit is real: fifty odd digits are about ten of each, and each of them comes round again and again, so $\mathcal L_{\mathcal S}^-$ becomes the error of *those fifty* (notebook 03, section 5). The distances say what that costs.
+#
+# So the recipe of `lite` draws two streams, and the `paper` recipe keeps the pooled batch of Algorithm 1; `stream` and `group_sizes` stand in every row.
+#
+# **Question in words.** A colleague reports: "With 50 labels PU diffusion does not work; it needs thousands." Which number do you ask her for first? And why does the same bias hardly show with $\mathcal S$ of 2,500?
+
+# %% [markdown] tags=["answer"]
+# For the share of her batches that held an image of $\mathcal S$ (batch size, sizes of $\mathcal U$ and $\mathcal S$, and whether the batch was pooled). If that is 8 %, her $\beta$ was a thirteenth of what she thinks, and her run says nothing of the method. With 2,500 of 30,000 images in $\mathcal S$, a batch of 44 is without one in about two of a hundred cases, so the weight is $0.98\,\beta$.
+
+# %% [markdown]
 # ### An imperfect judge
 #
 # How bad may the judge be? We let ours look at digits through a bad pair of glasses: with the top rows of the picture covered, or with faint noise on it. For each pair we measure its errors $a$ and $b$ on real digits, as one would for any judge, and test the correction twice:
@@ -812,7 +903,7 @@ for name, row in compared:
 # - on a *known* mixture of other real digits, 95 % even: here the truth is known;
 # - on the samples of the two networks.
 
-# %%
+# %% tags=["expected"]
 COVER, NOISE = "cover", "noise"
 GLASSES = [
     ("clear", COVER, 0),
@@ -858,7 +949,6 @@ for name, kind, amount in GLASSES:
     }
     found.append((name, a, b, {who: non_sensitive_rate(v) for who, v in seen.items()}))
 
-# %% tags=["expected"]
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.9), sharey=True)
 MARKS = {"known mixture": ("D", style.GREEN), "unsupervised": ("o", style.BLACK), "nnpu": ("s", style.BLUE)}
 for ax, people in ((axes[0], ["known mixture"]), (axes[1], ["unsupervised", "nnpu"])):
@@ -917,7 +1007,8 @@ for name, a, b, seen in found:
 # - **Data**: $\mathcal U$ is a mixture and $\mathcal S$ a sample of its hidden part; the share is assumed (0.1) and realised (1/11), and a row says both.
 # - **Methods**: seven, one code path; they differ in how three vectors become a number.
 # - **Rate**: unsupervised and supervised copy the share of $\mathcal U$; the risks that know of the mixture leave it behind.
-# - **Every number with its interval**: Wilson for a rate, a jackknife and a floor for a distance, seeds for the training, a confusion for the judge.
-# - **Limits**: $\beta$ far off, few labels, and a judge whose errors are as large as what it is to count.
+# - **Every number with its interval**: Wilson for a rate, a jackknife and a floor for a distance, seeds in pairs for the training, a confusion for the judge.
+# - **Few labels** fail in pooled batches, by a bias of the batch; with a fixed share of $\mathcal S$ in each batch most of the gain stays.
+# - **Limits**: $\beta$ far off, an $\mathcal S$ that is not like the hidden part, and a judge whose errors are as large as what it is to count.
 #
-# **Go on**: `pudm figure1 --normal odd`, `pudm train --method pn`, `pudm train --set labelled=50`; the notebook on $\beta$ estimates it from $\mathcal U$ and $\mathcal S$ alone.
+# **Go on**: `pudm figure1 --normal odd`, `pudm train --method pn`, `pudm train --set labelled=50` and `--set labelled=50 stream=pooled`; the notebook on $\beta$ estimates it from $\mathcal U$ and $\mathcal S$ alone.

@@ -430,7 +430,7 @@ for beta in (0.05, 0.1, 0.3):
 #
 # ## What a wrong beta costs: the picture
 #
-# A generative model that fits its target exactly would turn Eq. 14 with the assumed $\beta$ into a density: $p_{\mathcal U} - \beta\,p_{\mathcal S}$, cut off at zero where it is negative, scaled to one. In one dimension we can draw that.
+# As long as $\beta \le \pi$, Eq. 14 with the assumed $\beta$ is a density up to its scale: $p_{\mathcal U} - \beta\,p_{\mathcal S} = (1-\pi)\,p_{\mathcal N} + (\pi-\beta)\,p_{\mathcal S}$, and a generative model that fits its target exactly fits that. With $\beta > \pi$ it is *negative* where sensitive images live. A risk that weighs $\ell$ by it falls for ever as $\ell$ grows there: it has **no minimiser**, and no model is its solution (notebook 03, section 4). What a real training ends with is then decided by the clamp, the network and the length of the training. To have a picture all the same, we cut the difference off at zero and scale it to one, $(p_{\mathcal U} - \beta\,p_{\mathcal S})_+$. To the right of the true share that is a **heuristic**, not a result.
 
 # %%
 def learned(x: Tensor, true_share: float, beta: float, d: float) -> Tensor:
@@ -443,7 +443,7 @@ def learned(x: Tensor, true_share: float, beta: float, d: float) -> Tensor:
 x = torch.linspace(-4, 7, 800, dtype=torch.float64)
 target = learned(x, 0.1, 0.1, 2.5)  # beta = true share: the normal density itself
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), sharey=True)
-for ax, beta, title in zip(axes, (0.02, 0.1, 0.3), ("too small", "right", "too large"), strict=True):
+for ax, beta, title in zip(axes, (0.02, 0.1, 0.3), ("too small", "right", "too large: a heuristic"), strict=True):
     ax.plot(x, learned(x, 0.1, beta, 2.5), color=style.BLUE, label="$(p_U - \\beta p_S)_+$, scaled")
     ax.plot(x, target, "--", color=style.BLACK, lw=1.1, label="$p_N$, what we want")
     ax.set(title=f"β = {beta}, {title}", xlabel="image, as one number", yscale="log", ylim=(1e-4, 0.8))
@@ -455,12 +455,12 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (true share 0.1; note the logarithmic axis). With $\beta$ too small a bump of sensitive images stays on the right. With $\beta$ too large the bump is gone, and so is the right tail of the *normal* density: normal images that look like sensitive ones are cut away with them. How much is lost depends on how much the two overlap.
+# **Reading it** (true share 0.1; note the logarithmic axis). With $\beta$ too small a bump of sensitive images stays on the right. With $\beta$ too large (the heuristic) the bump is gone, and so is the right tail of the *normal* density: normal images that look like sensitive images are cut away with them. How much is lost depends on how much the two overlap.
 
 # %% [markdown]
 # ### Exercise 05.5: the share that is left
 #
-# Write `sensitive_left(true_share, beta)`: the sensitive share of the scaled $p_{\mathcal U} - \beta\,p_{\mathcal S}$, for each of several assumed $\beta$ (a tensor, each in $[0, 1)$). Take the classes as not overlapping when $\beta$ is past the true share: nothing sensitive is left then.
+# Write `sensitive_left(true_share, beta)`: the sensitive share of the scaled $p_{\mathcal U} - \beta\,p_{\mathcal S}$, for each of several assumed $\beta$ (a tensor, each in $[0, 1)$). Past the true share take the heuristic with classes that do not overlap: nothing sensitive is left then.
 #
 # <details><summary>Hint</summary>
 #
@@ -508,7 +508,7 @@ style.show(
 # %% [markdown]
 # **Reading it** (true share 0.1, dotted). Too small a $\beta$ is paid in sensitive images, at nearly full price from the first percent: half the true share leaves about half of them. Too large a $\beta$ is paid in normal images, and the price depends on how many of them resemble sensitive ones: at $\beta = 0.4$ it is 6 % with piles two standard deviations apart, 1 % with piles four apart.
 #
-# This is a perfect learner with infinite data. A real one is neither, so a $\beta$ beyond the true share may even *help* it: it works against what the network has picked up of the sensitive images all the same. That is what the paper reports for CIFAR10 (Figure 4): the best rates at $\beta$ of 0.15 to 0.2, with a true share of 0.091.
+# Left of the dotted line this is a perfect learner with infinite data; right of it, the heuristic. A real learner is neither, so a $\beta$ beyond the true share may even *help* it: it works against what the network has picked up of the sensitive images nevertheless. That is what the paper reports for CIFAR10 (Figure 4): the best rates at $\beta$ of 0.15 to 0.2, with a true share of 0.091.
 
 # %% [markdown]
 # **Question 2, in words.** Which is worse, $\beta$ too small or too large? For whom? And which way would you like your estimator to lean?
@@ -575,15 +575,15 @@ style.show(
 # Three things to look for: does the rate gain most of what it gains *before* the true share, as the perfect learner's curve above would have it? Does it go on rising past it? And where does the distance begin to pay?
 
 # %% [markdown]
-# **Reading it** (`lab` mode: two runs a point; 800 steps, 1,000 samples). The rate climbs most on the way to the true share, from 0.90 without the method over 0.92 at $\beta = 0.03$ and 0.94 at 0.06 to 0.97 at 0.1, and less after it. The distance falls on the same way, because the odd digits leave; then it turns. At 0.2 it is more than twice its lowest value, and at 0.4 the rate is perfect and the digits are gone: what was pushed away is no longer $p_{\mathcal S}$ but everything that resembles it. The paper's Figure 4 (CIFAR10, a far longer training) finds its best rates at $\beta$ between 0.15 and 0.2, above the true share as well; the best distance lies there for one of its two sets and at or below the true share for the other. So a $\beta$ near the true share, rather above than below, is a good choice; and a rate should never be read without its distance.
+# **Reading it** (`lab` mode: the number of runs, their steps and samples are printed above). The rate climbs most on the way to the true share, and less after it. The distance falls on the same way, because the odd digits leave; then it turns, and grows to many times its lowest value: at $\beta = 0.4$ the rate is nearly perfect and the digits are gone. What was pulled away from is no longer $p_{\mathcal S}$ but everything that resembles it. The paper's Figure 4 (CIFAR10, a far longer training) finds its best rates at $\beta$ between 0.15 and 0.2, above the true share as well; the best distance lies there for one of its two sets and at or below the true share for the other. So a $\beta$ near the true share, rather above than below, is a good choice; and a rate should never be read without its distance.
 
 # %% [markdown]
-# ## What to take home
+# ## What to take along
 #
 # 1. $\beta$ can be estimated from what you have: train $\mathcal S$ against $\mathcal U$ on one half, score the other, and read off the ratio of tail shares at a threshold that enough of $\mathcal S$ reaches. In code: `estimate_beta(images_u, images_s, seed=0)`.
 # 2. Do not take the smallest ratio. Take the one that is small *and* well counted.
 # 3. Look at the two histograms before you believe the number. If the piles do not come apart, the estimate is an upper bound at best.
-# 4. Wrong on the low side leaves sensitive images in; wrong on the high side costs normal ones that resemble them. When in doubt, lean high, and look at the samples.
+# 4. Wrong on the low side leaves sensitive images in; wrong on the high side costs normal images that resemble them. When in doubt, lean high, and look at the samples.
 #
 # **Further**: Garg, Wu, Smola, Balakrishnan, Lipton, *Mixture Proportion Estimation and PU Learning: A Modern Approach* (NeurIPS 2021); Ramaswamy, Scott, Tewari, *Mixture Proportion Estimation via Kernel Embeddings of Distributions* (ICML 2016).
 #

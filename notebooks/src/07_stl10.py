@@ -210,7 +210,7 @@ ax.legend()
 style.show(figure, alt="Noise error of the exact minimiser by number of training images: near 0 on them, large on held-out ones")
 
 # %% [markdown]
-# **Reading it** (lab mode on the stand-in). On its own training images the best fit hardly errs, whatever their number: less than 1, summed over 27,648 numbers. With so many numbers two images are far apart, and even under much noise there is no doubt which one it was. On images that it has not seen it errs by more than a thousand, and 2,000 training images instead of 16 only halve that. And what would it draw? Every path of the sampler ends in one of the training images (section 4 shows it). So the lowest point of Eq. 9 is no generative model. What makes one is everything that keeps a network from getting there: a limited number of parameters, convolutions that must treat all places alike, and a training that ends. The less data, the fewer of these obstacles are left. (The same holds for $\mathcal L_{\mathcal S}^-$, and there are only 200 images in $\mathcal S$.)
+# **Reading it** (lab mode on the stand-in). On its own training images the best fit hardly errs, whatever their number: less than 1, summed over 27,648 numbers. With so many numbers two images are far apart, and even under much noise there is no doubt which one it was. On images that it has not seen it errs by more than a thousand, and 2,000 training images instead of 16 only halve that. And what would it draw? Every path of the sampler ends in one of the training images (section 4 shows it). So the lowest point of Eq. 9 is no generative model. What makes a generative model is everything that keeps a network from getting there: a limited number of parameters, convolutions that must treat all places alike, and a training that ends. The less data, the fewer of these obstacles are left. (The same holds for $\mathcal L_{\mathcal S}^-$, and there are only 200 images in $\mathcal S$.)
 #
 # ## 3. Watching a network
 #
@@ -219,7 +219,7 @@ style.show(figure, alt="Noise error of the exact minimiser by number of training
 # %%
 FEW, WATCH_STEPS, EVERY = {"fast": (8, 4, 2), "lab": (16, 300, 30), "full": (64, 3000, 150)}[LAB.mode]
 plan = LAB.plan if LAB.plan.network == "paper" else replace(LAB.plan, configuration="standin-32")  # for a CPU: smaller
-watched = plan.experiment("unsupervised", steps=WATCH_STEPS, batch_size=min(FEW, 32))
+watched = plan.experiment("unsupervised", steps=WATCH_STEPS, batch_size=min(FEW, 32), stream="pooled")  # S is empty
 watched_data = data if plan == LAB.plan else material(watched)
 u = watched_data.split.u[~watched_data.split.u_sensitive][:FEW]
 nothing = u[:0]
@@ -245,7 +245,7 @@ ax.legend()
 style.show(figure, alt="Noise error by training step: that of the few learned images falls on, that of held-out images stays above")
 
 # %% [markdown]
-# **Reading it** (lab mode on the stand-in). At first both lines fall together: what the network learns, strokes on black, holds for all digits. Then they part. The error on the 16 images goes on falling; that on held-out images is lowest after about 120 steps, and then *rises*: from there on the network gets to know these 16 at the cost of all others. The training loss alone shows nothing of this; it looks as healthy as ever. How many passes it takes depends on the number of images and on the network, so this picture says nothing about 100 epochs on 2,400 images with 114 million parameters; it says what to record: $\ell$ of a few hundred held-out images, at the same noise.
+# **Reading it** (lab mode on the stand-in). At first both lines fall together: what the network learns, strokes on black, holds for all digits. Then they part. The error on the 16 images goes on falling; that on held-out images has its lowest point somewhere on the way, and then *rises*: from there on the network gets to know these 16 at the cost of all others. The training loss alone shows nothing of this; it looks as healthy as ever. How many passes it takes depends on the number of images and on the network, so this picture says nothing about 100 epochs on 2,400 images with 114 million parameters; it says what to record: $\ell$ of a few hundred held-out images, at the same noise.
 #
 # ## 4. Are the samples copies?
 #
@@ -327,7 +327,7 @@ figure.suptitle(LAB.title("Top: samples, framed where sensitive. Below each: the
 style.show(figure, alt="Samples above their nearest training images: those of the exact minimiser are copies, the networks' are not")
 
 # %% [markdown]
-# **Reading it** (lab mode on the stand-in). The exact minimiser draws copies, at distance 0. The networks' samples are farther from $\mathcal U$ than real held-out images are: no copies, but not for a good reason. 150 steps of 16 images are a single pass over the data; they give strokes without the order of a digit, and a ground that is not quite black. The two errors printed above the distances agree: the network errs as much on images of $\mathcal U$ as on unseen ones, there is no over-fitting at all. And look at their size: on *unseen* images this half-trained network errs less than the best fit to 2,000 images does (section 2). Of the models here, the one with the lowest training loss knows least.
+# **Reading it** (lab mode on the stand-in). The exact minimiser draws copies, at distance 0. The networks' samples are farther from $\mathcal U$ than real held-out images are: no copies, but not for a good reason. 150 steps of 16 images, 12 of them from $\mathcal U$, are less than a single pass over the data; they give strokes without the order of a digit, and a ground that is not quite black. The two errors printed above the distances agree: the network errs as much on images of $\mathcal U$ as on unseen ones, there is no over-fitting at all. And look at their size: on *unseen* images this half-trained network errs less than the best fit to 2,000 images does (section 2). Of the models here, the one with the lowest training loss knows least.
 #
 # A large distance does not prove a sample new: a copy moved by three pixels is far away in pixels. Distances in a judge's features see more; the principle is the same, and so is the comparison with held-out images.
 #
@@ -356,7 +356,7 @@ for method, done in RUNS.items():
     )
 
 # %% [markdown]
-# **Reading it.** Scatters of independent sources add as squares, so what remains of the printed standard deviation after the sampling is the scatter between networks: for the proposed method most of it. An interval computed from 3,200 samples of *one* network, $\pm 0.008$, is narrower than what another seed would change; that is why tables have seeds. Your own two rates (lab mode, stand-in) have intervals of $\pm 0.07$, and they overlap: nothing can be said about the methods. Both are far below $10/11$: a judge who must name one of ten digits names one, for a blot as well.
+# **Reading it.** Scatters of independent sources add as squares, so what remains of the printed standard deviation after the sampling is the scatter between networks: for the proposed method most of it. (A standard deviation of five runs has itself a standard error of about $1/\sqrt{2(5-1)} = 35\,\%$, so the last column is a size and no more; where it says 0, it says "not seen".) An interval computed from 3,200 samples of *one* network, $\pm 0.008$, is narrower than what another seed would change; that is why tables have seeds. Your own two rates (lab mode, stand-in) have wide intervals, which overlap: nothing can be said about the methods. Both are far below $10/11$: a judge who must name one of ten digits names one, for a blot as well.
 #
 # ## 6. Five seeds: Welch's test and the bold
 #
@@ -364,7 +364,9 @@ for method, done in RUNS.items():
 #
 # $$t = \frac{\bar a - \bar b}{\sqrt{e_a + e_b}}, \qquad e_a = \frac{s_a^2}{n_a},\quad e_b = \frac{s_b^2}{n_b}, \qquad \nu = \frac{(e_a + e_b)^2}{\dfrac{e_a^2}{n_a-1} + \dfrac{e_b^2}{n_b-1}} ,$$
 #
-# and $p$ is the mass of Student's distribution with $\nu$ degrees of freedom beyond $\pm t$. (The paper says "pair-wise $t$-test" and not which; the course takes runs of two methods as independent.)
+# and $p$ is the mass of Student's distribution with $\nu$ degrees of freedom beyond $\pm t$. This takes all runs as independent.
+#
+# **Paired or not?** Runs of one seed that share the split, the initial weights, the draws and the noise of the samples are *not* independent: they are pairs, and the test for pairs asks whether the differences within a seed have mean 0. The course's own runs are made so, therefore every table of them (the README's, section 9 below, `pudm report`) uses the paired $t$-test over the seeds that two methods have in common, and says so under the table. The paper says "pair-wise $t$-test" and not whether it is paired; it prints means and standard deviations, from which the differences within a seed cannot be had. So for *its* tables Welch's test is the one that can be computed, and this section works with that.
 #
 # ### Exercise 07.2: t and its degrees of freedom
 #
@@ -396,7 +398,7 @@ check_07_2(welch)
 #
 # ### Exercise 07.3: what is bold
 #
-# Write `bold(groups, higher)`. `welch_t_test(a, b)` of `pudm_lite.measures.metrics` gives $p$ (two-sided) for two NumPy arrays.
+# Write `bold(groups, higher)`, with Welch's test. `welch_t_test(a, b)` of `pudm_lite.measures.metrics` gives $p$ (two-sided) for two NumPy arrays.
 #
 # <details><summary>Hint</summary>
 #
@@ -420,7 +422,7 @@ def bold(groups: Tensor, higher: bool) -> Tensor:
 check_07_3(bold)
 
 # %% [markdown]
-# For the test one needs the runs; but $t$ and $\nu$ are made of means, standard deviations and numbers of runs alone, and those the paper prints. So its bold can be computed again, up to the rounding of three digits:
+# For the test one needs the runs; but $t$ and $\nu$ are made of means, standard deviations and numbers of runs alone, and those the paper prints. So its bold can be computed again, for independent runs and up to the rounding of three digits:
 
 # %%
 from_runs = ttest_ind([1.0, 2.0, 4.0], [2.0, 3.5, 6.0, 5.0], equal_var=False)
@@ -440,11 +442,13 @@ for number, pick, what in ((2, max, "rate"), (3, min, "FID")):
         print(f"  {configuration:17s} {first:13s}" + ", ".join(f"{method} p = {value:.2g}" for method, value in p.items()))
 
 # %% [markdown]
-# **Reading it.** In Table 2 there is no doubt anywhere: the proposed method is the best, and every $p$ is tiny. Table 3 has all three cases. On CIFAR10 (vehicles) the proposed method has the best FID, alone. On STL10 (vehicles) it has the lowest mean, and nothing is told apart: all three are bold. On STL10 (animals) it is *worse* by 14 units, without doubt. The paper sums up with "a comparable or slight deterioration in FID": that is the middle of these three.
+# **Reading it.** In Table 2 there is no doubt anywhere: the proposed method is the best, and every $p$ is tiny, so tiny that paired or not makes no difference. Table 3 has all three cases. On CIFAR10 (vehicles) the proposed method has the best FID, alone. On STL10 (vehicles) it has the lowest mean, and nothing is told apart: all three are bold. On STL10 (animals) it is *worse* by 14 units, without doubt. The paper sums up with "a comparable or slight deterioration in FID": that is the middle of these three.
 #
 # ## 7. How many seeds?
 #
 # *The question: "not different" - or too few runs to see it?* The **power** of a test is the share of repeated experiments in which it finds a difference that is there. It can be simulated: draw the runs of two methods around their means, test, repeat.
+#
+# For that one must *assume* means and standard deviations. We shall take those that the paper observed, and that is a weak point which must be said: it is **post-hoc** power. It asks: "were the truth exactly what was seen, how often would a repeat see it?" About the experiment that was made it says nothing which $p$ does not say already (a $p$ at the border of 5 % always has a power of about one half). Its use is to plan the *next* one. And the observed standard deviations, of five runs, are off by 35 % in either direction, so the number of seeds that is needed, which goes with their square, is known to a factor of about two.
 #
 # ### Exercise 07.4: power
 #
@@ -498,12 +502,12 @@ ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1))
 style.show(figure, alt="Power by number of seeds: the rate is seen with three, CIFAR10's FID with five or more, STL10's FID with dozens")
 
 # %% [markdown]
-# **Reading it.** For the rates three seeds would have been enough. CIFAR10's two units of FID are found by five seeds in about nine experiments of ten, because the runs there scatter by less than one unit. STL10's two units hide in a scatter of four: five seeds find them in one experiment of nine, and for four in five one would need more than 40 seeds a method. Why STL10's runs scatter more, the table does not say; fewer training images and fewer samples are at hand as reasons.
+# **Reading it.** For the rates three seeds would have been enough. CIFAR10's two units of FID are found by five seeds in about nine experiments of ten, because the runs there scatter by less than one unit. STL10's two units hide in a scatter of four: were the observed numbers the truth, five seeds would find them in one experiment of nine, and for four in five one would need more than 40 seeds a method, give or take a factor of two. Why STL10's runs scatter more, the table does not say; fewer training images and fewer samples are at hand as reasons.
 #
 # **Question in words.** In Table 3 the FID of the proposed method on STL10 (vehicles), 120.6, stands beside 122.8 of the unsupervised one, and is not different from it by the test. Which of these two sentences is warranted: "the method does not change the FID", "five runs do not show whether it changes the FID by a few units"? What would you report beside the bold?
 
 # %% [markdown] tags=["answer"]
-# The second. A test that finds a difference of this size in one experiment out of nine says next to nothing when it finds none. What is warranted is an interval: the difference of the means, 2.2, with its standard error, $\sqrt{3.539^2/5 + 4.256^2/5} \approx 2.5$, so roughly $2.2 \pm 5.7$ at 95 % (eight degrees of freedom): the FID may have improved by eight units or worsened by three or four. The paper's own conclusion, that the deterioration is small, holds in that sense: changes of dozens of units are excluded, changes of a few are not.
+# The second. A test that would find a difference of this size in about one experiment out of nine says next to nothing when it finds none. What is warranted is an interval, which needs no assumed truth: the difference of the means, 2.2, with its standard error, $\sqrt{3.539^2/5 + 4.256^2/5} \approx 2.5$, so roughly $2.2 \pm 5.7$ at 95 % (eight degrees of freedom): the FID may have improved by eight units or worsened by three or four. The paper's own conclusion, that the deterioration is small, holds in that sense: changes of dozens of units are excluded, changes of a few are not.
 
 # %% [markdown]
 # ## 8. Why 120 is not worse than 35
@@ -561,12 +565,12 @@ def only_shown(number: int) -> str:
 Markdown("\n\n".join(only_shown(number) for number in (2, 3)))
 
 # %% [markdown]
-# **Reading it.** The paper: on STL10 the method lifts the rate by about a tenth in both lines, from 0.82 and 0.86 to 0.94 and 0.95, with 200 labelled images; the FID stays where it was for vehicles and worsens for animals. Ours, on the stand-in: both numbers move in the favourable direction, by less than an interval, after one pass over the data, from one seed: nothing to report, and the table marks nothing. To see the effect here, train longer: `training={"steps": 3000, "batch_size": 16}` in the plan `CPU` at the top (*not run here*).
+# **Reading it.** The paper: on STL10 the method lifts the rate by about a tenth in both lines, from 0.82 and 0.86 to 0.94 and 0.95, with 200 labelled images; the FID stays where it was for vehicles and worsens for animals. Ours, on the stand-in: whatever the two numbers do, they come from one seed, after less than one pass over the data: nothing to report, and the table marks nothing. To see the effect here, train longer: `training={"steps": 3000, "batch_size": 16}` in the plan `CPU` at the top (*not run here*).
 #
 # ## 10. What to take along
 #
 # - **Little data**: the lowest point of Eq. 9 is a machine that copies. What saves a network is that it does not get there; held-out images and nearest neighbours say how far it is from it.
 # - **Large images**: nine times the operations; most parameters where there are hardly any pixels.
-# - **Five seeds**: enough for the rates of Table 2, not for differences of a few FID units. "Not different" is a statement about the test as well.
+# - **Five seeds**: enough for the rates of Table 2, not for differences of a few FID units. "Not different" is a statement about the test as well. Runs that share their seeds are pairs.
 # - **FIDs** compare within one data set, one $n$, one set of features.
 # - The judge, its accuracy and its interval stand beside every rate.

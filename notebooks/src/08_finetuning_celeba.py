@@ -319,7 +319,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** Go down a column: it is one image number. Where the image at the top is normal, the ones below are mostly the same image, redrawn a little. Where it is sensitive (framed), another image has mostly taken its place, often one that keeps the slant, the weight of the stroke, the outline: in lab mode number 1 goes from a 5 to a 6, number 8 from a 7 to a 0. Number 13, a 7, becomes a 9 by the first two methods, which is as sensitive as before, and an 8 by `nnpu`. This is what the paper's Figures 2 and 3 show of vehicles and men: "the generated images are largely similar", and the sensitive ones "are replaced by normal images". A model's samples are not deleted; the path from the noise is bent until it ends somewhere that is now more likely.
+# **Reading it.** Go down a column: it is one image number. Where the image at the top is normal, the ones below are mostly the same image, redrawn a little. Where it is sensitive (framed), another image has mostly taken its place, often one that keeps the slant, the weight of the stroke, the outline. Look for a number that stays sensitive by the first two methods, perhaps as another odd digit, and becomes normal by `nnpu`. This is what the paper's Figures 2 and 3 show of vehicles and men: "the generated images are largely similar", and the sensitive ones "are replaced by normal images". A model's samples are not deleted; the path from the noise is bent until it ends somewhere that is now more likely.
 #
 # "Largely similar" can be measured: how far apart are two models' images of the *same* number, and of different numbers?
 
@@ -389,7 +389,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). All three lines begin at the pre-trained model's rate, and in fifteen steps they have made most of their way: merely being shown $\mathcal U$, where sensitive images are rare, makes them rare. That part of the gain needs no label, and the methods have it in common. Then they part. `unsupervised` and `supervised` stay together, and stop: all that Eq. 9 asks for is the normal share of $\mathcal U$ (grey), and they end below it, as in the paper, where for CelebA (male) they come to 0.866 and 0.868. A part of what is missing may be poor drawing: most digits are meant to be normal ones by now, so of those that go wrong more are lost to the normal side than won, in both roles (Section 8: 0.86 with even, 0.84 with odd digits normal). `nnpu` goes on rising when the others have stopped. The gap between the lines is what the labels of $\mathcal S$ have bought.
+# **Reading it** (lab mode). All three lines begin at the pre-trained model's rate, and in a few steps they have made most of their way: merely being shown $\mathcal U$, where sensitive images are rare, makes them rare. That part of the gain needs no label, and the methods have it in common. Then they part. `unsupervised` and `supervised` stay together, and stop: all that Eq. 9 asks for is the normal share of $\mathcal U$ (grey), and they end below it, as in the paper, where for CelebA (male) they come to 0.866 and 0.868. A part of what is missing may be poor drawing: most digits are meant to be normal ones by now, so of those that go wrong more are lost to the normal side than won, in both roles (Section 8's table). `nnpu` goes on rising when the others have stopped. The gap between the lines is what the labels of $\mathcal S$ have bought.
 #
 # The training is short, and one seed is one seed: Section 8 has longer runs, and three.
 #
@@ -711,6 +711,13 @@ style.show(
     figure,
     alt="Rates of the pre-trained and three fine-tuned models: the paper's for CelebA and CIFAR10, and the miniature's",
 )
+of_method = {
+    method: {(row["experiment"], row["seed"]): row["non_sensitive_rate"] for row in rows if row["method"] == method}
+    for method in ("unsupervised", "supervised")
+}
+paired = of_method["unsupervised"].keys() & of_method["supervised"].keys()
+ahead = sum(of_method["supervised"][run] > of_method["unsupervised"][run] for run in paired)
+print(f"supervised is ahead of unsupervised in {ahead} of {len(paired)} pairs of one seed")
 if not rows:
     print("the panel on the right holds predictions only: the miniature's rows are missing")
 for a, b in (("celeba-male", "celeba-female"), ("cifar10-vehicles", "cifar10-animals")):
@@ -719,19 +726,19 @@ for a, b in (("celeba-male", "celeba-female"), ("cifar10-vehicles", "cifar10-ani
     assert math.isclose(sum(rates), 1, abs_tol=0.002)
 
 # %% [markdown]
-# **Reading it** (paper: mean and standard deviation of five runs, hollow; miniature: one mark a run, with its interval; grey: 10/11, the normal share of $\mathcal U$; crosses: your prediction). The pattern of the paper, from left to right: the pre-trained model draws as many normal images as its makers happened to show it; showing it $\mathcal U$ lifts both roles towards the grey line, from below; the supervised method adds little to that; the proposed one goes well beyond, up to 0.973 for men. The miniature takes the same three steps in 300 of training: on average over three runs 0.49 and 0.51 (even, odd) before, 0.86 and 0.84 `unsupervised`, 0.88 and 0.86 `supervised`, 0.95 and 0.94 `nnpu`. Bold in our lines of the table: the best, and what Welch's test does not tell from it; `nnpu` stands alone in all four. Between `supervised` and `unsupervised` there are one or two points. Welch's test on three runs each does not find them; in pairs of the same seed `supervised` is ahead six times of six.
+# **Reading it** (paper: mean and standard deviation of five runs, hollow; miniature: one mark a run, with its interval; grey: 10/11, the normal share of $\mathcal U$; crosses: your prediction). The pattern of the paper, from left to right: the pre-trained model draws as many normal images as its makers happened to show it; showing it $\mathcal U$ lifts both roles towards the grey line, from below; the supervised method adds little to that; the proposed one goes well beyond, up to 0.973 for men. The miniature takes the same three steps in 300 of training (its means stand in the table). Bold in our lines: the best, and what a paired $t$-test over the seeds does not tell from it; runs of one seed share everything but the risk (notebook 07, section 6). The line under the figure counts in how many pairs `supervised` is ahead of `unsupervised`: a small difference that is there in every seed is seen in pairs, where the spread over seeds would hide it.
 #
-# Table 5 says what it costs. Fine-tuning of any kind brings the FID down by more than half for CelebA (male), simply because a model of both sexes is a bad model of men. Between the fine-tuned models the proposed one is the best for CIFAR10's vehicles and somewhat worse for faces.
+# Table 5 says what it costs. Fine-tuning of any kind brings the FID down by more than half for CelebA (male). Two causes are mixed in that: a model of both sexes is a bad model of men, and the pre-trained model draws in the style of CelebA-HQ, from which fine-tuning moves it to CelebA's (Section 9). For CelebA (female), where the first cause is smaller, the FID falls by less than a third. Between the fine-tuned models the proposed one is the best for CIFAR10's vehicles. For faces it is worse: 39.1 against 30.5 for women, well outside the spread over seeds, and 46.9 against 43.8 for men, within it.
 #
 # **Question 1, in words.** In Table 4 the pre-trained model has 0.249 for CelebA (male) and 0.751 for CelebA (female). Is it chance that they add up to 1? And why does `unsupervised` end at 0.866 for one and at 0.905 for the other, though $\mathcal U$ holds the same share of sensitive images in both?
 
 # %% [markdown] tags=["answer"]
-# It is no chance: the pre-trained model does not depend on what is called normal, so its samples are judged twice with the roles exchanged, and what is normal in one role is sensitive in the other (0.999 for CIFAR10 is rounding, and the number of samples differs). Our miniature does the same, seed by seed: 0.481 and 0.519, 0.479 and 0.521, 0.502 and 0.498. `unsupervised` comes *from below*: a model that drew three women in four has further to go to 10/11 than one that drew one man in four, and 20 epochs are not enough to forget all of it. A judge that errs moves both numbers as well, by up to about a point and a half.
+# It is no chance: the pre-trained model does not depend on what is called normal, so its samples are judged twice with the roles exchanged, and what is normal in one role is sensitive in the other (0.999 for CIFAR10 is rounding, and the number of samples differs). Our miniature does the same, seed by seed: one model, one noise, judged twice. `unsupervised` comes *from below*: a model that drew three women in four has further to go to 10/11 than one that drew one man in four, and 20 epochs are not enough to forget all of it. A judge that errs moves both numbers as well.
 
 # %% [markdown]
 # ## 9. What a miniature cannot show, and how to run the real thing
 #
-# - **Size.** The real model is about seventy times as large and saw faces of 256 x 256 pixels. How fast it forgets, at which learning rate, and what happens to skin, hair and background: no digit knows.
+# - **Size.** The real model is about 120 times as large and saw faces of 256 x 256 pixels. How fast it forgets, at which learning rate, and what happens to skin, hair and background: no experiment with digits can say.
 # - **Distance.** Even and odd digits are different shapes. Men and women share nearly every pixel statistic; a sensitive image there has normal neighbours, which is where Eq. 19 can go wrong.
 # - **Features.** Our Fréchet distance is on the judge's features, not Inception's: compare it within a table, never with Table 5.
 # - **Memory and speed.** Counted above; a CPU proves neither.
@@ -808,7 +815,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** The rows are equal to the last grey level or so: same weights, same schedule, same steps, same noise. This is the strongest test that a saved model is the model that was trained. If the schedule or its spacing had been lost on the way, the images would still look like images, and not like these.
 #
-# Mind the frames, though. This is the same `nnpu` model as in Section 4; only the sampler is another, and so are the images and the rate, which is printed above the figure (in lab mode it is lower, though not by more than 200 images can tell apart). A rate belongs to a model *with* its sampler.
+# Mind the frames, though. This is the same `nnpu` model as in Section 4; only the sampler is another, and so are the images and the rate, which is printed above the figure (compare the two with the interval in mind). A rate belongs to a model *with* its sampler.
 #
 # **Question 2, in words.** A colleague says: "After fine-tuning with the proposed method the model cannot draw sensitive images any more, so we may publish its weights." What do you answer?
 

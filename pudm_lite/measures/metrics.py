@@ -1,5 +1,6 @@
 """What a sample is worth: non-sensitive rate with its interval, Fréchet distance with its floor, t-tests."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,9 +85,9 @@ def frechet_floor(real: Array, n: int, seed: int = 0) -> float:
 
 
 def welch_t_test(a: Array, b: Array) -> float:
-    """Two-sided p-value that two groups of runs have one mean (Welch's t-test; the paper's tables use 5 %).
+    """Two-sided p-value that two groups of independent runs have one mean (Welch's t-test).
 
-    a, b: (seeds,), at least two each. Raises ValueError for fewer.
+    For runs that share seeds see `paired_t_test`. a, b: (seeds,), at least two each. Raises ValueError for fewer.
     """
     from scipy.stats import ttest_ind
 
@@ -95,12 +96,31 @@ def welch_t_test(a: Array, b: Array) -> float:
     return float(ttest_ind(a, b, equal_var=False).pvalue)
 
 
-def not_different(groups: dict[str, Array], best: str, level: float = 0.05) -> set[str]:
-    """What the paper's tables print in bold: the best group by its mean, and all not different from it.
+def paired_t_test(a: Array, b: Array) -> float:
+    """Two-sided p-value that the differences within pairs of runs have mean 0 (Student's t-test of the differences).
 
-    Not different: Welch's two-sided test against the best has p >= level, or the means are equal. The paper says
-    "pair-wise t-test" without saying whether pairs share a seed: runs are taken as independent here. A group of one
-    run cannot be tested: it is named only where its mean is the best, and then no other is.
+    Runs of one seed share split, initial weights, draws and the noise of their samples, so they are no independent
+    groups; what a seed does to both methods alike drops out of the difference.
+    a, b: (seeds,), the same seeds in the same order, at least two. Runs alike pair by pair have p = 1.
+    Raises ValueError for fewer, and for unlike lengths.
+    """
+    from scipy.stats import ttest_rel
+
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError("a paired t-test needs the same seeds on both sides, at least two")
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Precision loss"
+        )  # where all differences are alike: p near 0, as it should be
+        return 1.0 if np.array_equal(a, b) else float(ttest_rel(a, b).pvalue)
+
+
+def not_different(groups: dict[str, Array], best: str, level: float = 0.05) -> set[str]:
+    """The best of groups of independent runs by its mean, and all not different from it: what notebook 07 prints bold.
+
+    Not different: Welch's two-sided test against the best has p >= level, or the means are equal. (The course's own
+    tables pair runs by seed: `results.tables`.) A group of one run cannot be tested: it is named only where its mean is
+    the best, and then no other is.
     groups: one value per run, (seeds,) each, by name. best: "max" or "min".
     Raises ValueError for another `best`, no groups, or an empty one.
     """
@@ -120,8 +140,26 @@ def not_different(groups: dict[str, Array], best: str, level: float = 0.05) -> s
 
 
 def two_rates_p_value(a: Rate, b: Rate) -> float:
-    """Two-sided p-value that two rates from independent samples are one (Fisher's exact test)."""
+    """Two-sided p-value that two rates from independent samples are one (Fisher's exact test).
+
+    Samples that start from the same noise, image by image, are no such: see `paired_rates_p_value`.
+    """
     from scipy.stats import fisher_exact
 
     ka, kb = round(a.rate * a.n), round(b.rate * b.n)
     return float(fisher_exact([[ka, a.n - ka], [kb, b.n - kb]]).pvalue)
+
+
+def paired_rates_p_value(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Two-sided p-value that two rates of samples in pairs are one (McNemar's exact test).
+
+    Only pairs that differ count; were the rates one, each of these would fall either way with probability 1/2.
+    a, b: (n,) bool, image i of both from the same noise. Returns 1 where no pair differs.
+    Raises ValueError for unlike lengths.
+    """
+    from scipy.stats import binomtest
+
+    if len(a) != len(b):
+        raise ValueError(f"samples in pairs are wanted; got {len(a)} and {len(b)}")
+    gained, lost = int(np.sum(~a & b)), int(np.sum(a & ~b))
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0

@@ -205,14 +205,15 @@ def _largest_p(group: list[Row], rows: list[Row]) -> str:
 def results_table(rows: list[Row]) -> str:
     """Markdown: a line per method and its settings, mean ± standard deviation over seeds, the paper's beside ours.
 
-    p: that the rate is the unsupervised one's of the same seed, by Fisher's exact test; the largest over seeds.
+    p: that the rate is the unsupervised one's of the same seed, by Fisher's exact test; the largest over seeds. Rows
+    hold counts and not which images, so samples from the same noise are taken as independent here: p is too large.
     Raises UserError for no rows.
     """
     if not rows:
         raise UserError("no rows to report: run an experiment first")
     lines = [
-        "| data (normal) | method | non-sensitive rate | paper, Table 2 | p | confidence | Fréchet distance (judge) "
-        "| floor | paper, Table 3 (FID, Inception) | beta | steps | seeds | n |",
+        "| data (normal) | method | non-sensitive rate | paper, Table 2 | p (Fisher) | confidence "
+        "| Fréchet distance (judge) | floor | paper, Table 3 (FID, Inception) | beta | steps | seeds | n |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     rows = [complete(row) for row in rows]

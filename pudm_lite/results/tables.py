@@ -1,6 +1,8 @@
 """Rows into Tables 2 to 5 of the paper: its lines, its methods, ours beside the paper's, and the best in bold.
 
 Only runs of the same settings are averaged and compared: where a configuration was run with several, each gets a line.
+Two methods are compared over the seeds that both have, by a paired t-test: runs of one seed share split, initial
+weights, draws and the noise of their samples.
 """
 
 from collections import Counter
@@ -12,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import UserError
-from ..measures.metrics import not_different, welch_t_test
+from ..measures.metrics import paired_t_test
 from ..risks import BETA_FREE
 from ..settings import COMPARED, TrainConfig
 from ..splits import Configuration, named_configuration
@@ -57,7 +59,7 @@ REQUIRED = ("method", "seed", "beta", "steps", "batch_size", "frechet_features",
 class Cell:
     """One method in one line. rows: one a run, none where it was not run here. paper: what the paper prints there.
 
-    p: two-sided, against the best of the line; None for the best itself and where no test was made.
+    p: of the paired t-test against the best of the line; None for the best itself and where no test was made.
     bold: the best, or not different from it.
     """
 
@@ -70,6 +72,11 @@ class Cell:
     @property
     def values(self) -> list[float]:
         return [float(row[self.measure]) for row in self.rows]
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The value of each seed; of a pre-trained model, of each seed of its samples."""
+        return {_seed(row): float(row[self.measure]) for row in self.rows}
 
     @property
     def mean(self) -> float | None:
@@ -220,6 +227,11 @@ def _by(keys: tuple[str, ...], rows: list[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
+def _seed(row: Row) -> int:
+    """What pairs a run with those of other methods: its seed; of a pre-trained model that of its samples."""
+    return int(row.get("sample_seed", row["seed"]) if row["method"] == "pretrained" else row["seed"])
+
+
 def _title(number: int, name: str) -> str:
     known = named_configuration(name)
     if known.dataset == "standin":
@@ -229,11 +241,10 @@ def _title(number: int, name: str) -> str:
 
 
 def _cell(number: int, name: str, title: str, method: str, group: list[Row]) -> Cell:
-    """Each run once: a trained model by its seed, a pre-trained one by the seed of its samples too."""
-    runs: dict[tuple[Any, ...], Row] = {}
+    """Each run once: a trained model by its seed, a pre-trained one by that of its samples."""
+    runs: dict[int, Row] = {}
     for row in sorted((row for row in group if row["method"] == method), key=lambda row: row["seed"]):
-        key = (row["seed"], row.get("sample_seed")) if method == "pretrained" else (row["seed"],)
-        first = runs.setdefault(key, row)
+        first = runs.setdefault(_seed(row), row)
         if first[MEASURE[number]] != row[MEASURE[number]]:
             differing = ", ".join(field for field in row if row[field] != first.get(field))
             raise UserError(
@@ -245,23 +256,29 @@ def _cell(number: int, name: str, title: str, method: str, group: list[Row]) -> 
 
 
 def _compared(cells: dict[str, Cell], best: Literal["max", "min"]) -> dict[str, Cell]:
-    """The cells with p and bold. Nothing is bold where the best is one run, or was tested against no other."""
+    """The cells with p and bold. Nothing is bold where the best was tested against no other."""
     means = {method: cell.mean for method, cell in cells.items() if method not in KNOWS_MORE and cell.mean is not None}
-    tested = {method: np.asarray(cells[method].values) for method in means if len(cells[method].rows) > 1}
-    if len(tested) < 2:
+    if not means:
         return cells
     first = {"max": max, "min": min}[best](means, key=lambda method: means[method])
-    if first not in tested:
+    p = {method: _p(cells[method], cells[first]) for method in means if method != first}
+    if all(value is None for value in p.values()):
         return cells
-    bold = not_different(tested, best, LEVEL)
-    return {
-        method: replace(
-            cell,
-            bold=method in bold,
-            p=welch_t_test(tested[method], tested[first]) if method in tested and method != first else None,
-        )
-        for method, cell in cells.items()
-    }
+
+    def bold(method: str) -> bool:
+        value = p.get(method)
+        return method == first or (value is not None and value >= LEVEL)
+
+    return {method: replace(cell, p=p.get(method), bold=bold(method)) for method, cell in cells.items()}
+
+
+def _p(cell: Cell, best: Cell) -> float | None:
+    """Of the paired t-test over the seeds that both have; None where these are fewer than two."""
+    ours, theirs = cell.by_seed, best.by_seed
+    shared = sorted(ours.keys() & theirs.keys())
+    if len(shared) < 2:
+        return None
+    return paired_t_test(*(np.asarray([values[seed] for seed in shared]) for values in (ours, theirs)))
 
 
 def _notes(number: int, lines: tuple[Line, ...], left_out: Counter[str]) -> list[str]:
@@ -292,13 +309,13 @@ def _notes(number: int, lines: tuple[Line, ...], left_out: Counter[str]) -> list
 
     notes = [
         "Ours: mean ± standard deviation over seeds; without ±, one run, which is in no test. In bold: the best of the "
-        f"line and those not different from it by Welch's t-test (two-sided, unequal variances, {LEVEL:.0%}). The "
-        "paper (five seeds) names a pair-wise t-test and does not say whether it is paired."
+        "line and those not different from it by a paired t-test over the seeds that both have (two-sided, "
+        f"{LEVEL:.0%}). The paper (five seeds) names a pair-wise t-test and does not say whether it is paired."
     ]
     if any(row["method"] in KNOWS_MORE for row in rows):
         notes.append("PNU and the oracle see labels of normal images: they are in no comparison.")
     notes += note("Samples a run (the paper: as many as test images)", lambda row: f"{row['n_samples']:,}")
-    notes += note("Seeds", lambda row: str(row["seed"] if trained(row) else row.get("sample_seed", row["seed"])))
+    notes += note("Seeds", lambda row: str(_seed(row)))
     notes += note("Mode", lambda row: str(row.get("mode")))
     notes += note("Network", lambda row: str(row["network"]))
     notes += note("Fine-tuned from", lambda row: row["pretrained"], lambda row: row["pretrained"] != "")

@@ -16,6 +16,8 @@ from pudm_lite.measures.metrics import (
     frechet_floor,
     non_sensitive_rate,
     not_different,
+    paired_rates_p_value,
+    paired_t_test,
     two_rates_p_value,
     welch_t_test,
 )
@@ -227,6 +229,31 @@ def test_t_test_is_welchs_formula():
 def test_t_test_of_one_run_is_refused(a, b):
     with pytest.raises(ValueError, match="at least two runs"):
         welch_t_test(np.array(a), np.array(b))
+
+
+def test_paired_t_test_is_students_of_the_differences():
+    a, b = np.array([0.904, 0.941, 0.907, 0.930]), np.array([0.978, 0.990, 0.985, 0.979])
+    gap = b - a
+    t = gap.mean() / (gap.std(ddof=1) / 2)
+    assert paired_t_test(a, b) == pytest.approx(2 * stats.t.sf(abs(t), 3))
+    assert paired_t_test(b, a) == pytest.approx(paired_t_test(a, b))
+    assert paired_t_test(a, a) == 1
+
+
+@pytest.mark.parametrize(("a", "b"), [([1.0], [2.0]), ([1.0, 2.0], [1.0, 2.0, 3.0])])
+def test_a_paired_test_needs_pairs(a, b):
+    with pytest.raises(ValueError, match="the same seeds on both sides, at least two"):
+        paired_t_test(np.array(a), np.array(b))
+
+
+@pytest.mark.parametrize(("gained", "lost", "p"), [(5, 0, 2 / 2**5), (3, 1, 10 / 2**4), (2, 2, 1), (0, 0, 1)])
+def test_p_value_of_pairs_is_a_coins(gained, lost, p):
+    """As many heads or tails, or more unequal ones, of so many tosses; pairs that agree do not count."""
+    a = np.array([False] * gained + [True] * lost + [True] * 30 + [False] * 20)
+    b = np.array([True] * gained + [False] * lost + [True] * 30 + [False] * 20)
+    assert paired_rates_p_value(a, b) == pytest.approx(p)
+    with pytest.raises(ValueError, match="samples in pairs"):
+        paired_rates_p_value(a, b[1:])
 
 
 @pytest.mark.parametrize(("ka", "na", "kb", "nb"), [(90, 100, 98, 100), (3, 7, 5, 9), (5, 10, 10, 20), (0, 4, 4, 4)])

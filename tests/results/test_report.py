@@ -40,9 +40,9 @@ def test_mean_deviation_and_the_largest_p_over_seeds():
     assert nnpu["Fréchet distance (judge)"] == "2.50 ± 0.71"
     assert nnpu["seeds"] == "0, 1"
     assert nnpu["method"] == "nnpu (proposed)"
-    assert unsupervised["p"] == ""
+    assert unsupervised["p (Fisher)"] == ""
     # seed 1 is the weaker one: 910 of 1,000 against 930
-    assert nnpu["p"] == f"{fisher_exact([[930, 70], [910, 90]]).pvalue:.1g}"
+    assert nnpu["p (Fisher)"] == f"{fisher_exact([[930, 70], [910, 90]]).pvalue:.1g}"
 
 
 def test_runs_of_unlike_length_stay_apart():
@@ -77,7 +77,7 @@ def test_distances_on_inception_features_stand_apart_and_say_so():
 
 def test_p_compares_runs_of_the_same_sampler():
     (_, p), (_, none) = (
-        [line["p"] for line in cells([row("unsupervised", 0, 900, sampler_steps=steps), row("nnpu", 0, 990)])]
+        [line["p (Fisher)"] for line in cells([row("unsupervised", 0, 900, sampler_steps=steps), row("nnpu", 0, 990)])]
         for steps in (25, 50)
     )
     assert float(p) < 1e-6
@@ -90,5 +90,5 @@ def test_what_was_not_measured_is_left_blank():
         del unmeasured[name]
     del unmeasured["frechet_floor"]
     _, line = cells([unmeasured, row("unsupervised", 0, 900, experiment="folders of my own")])
-    assert line["p"] == ""
+    assert line["p (Fisher)"] == ""
     assert line["non-sensitive rate"] == line["Fréchet distance (judge)"] == line["floor"] == ""

@@ -87,7 +87,7 @@ def test_csv_is_one_line_per_configuration_and_method_with_every_value():
         assert (even[title]["seeds"], even[title]["n"], even[title]["steps"]) == ("5", "2000", "2200")
     assert [even[title]["bold"] for title in even] == ["0", "0", "1", "1"]
     assert even["Unbiased PU"]["p_against_best"] == ""
-    assert float(even["Unsupervised"]["p_against_best"]) < 1e-6
+    assert float(even["Unsupervised"]["p_against_best"]) < 1e-4
     assert (even["Proposed"]["paper_mean"], even["Proposed"]["paper_std"]) == ("0.978", "0.003")
     (missing,) = (x for x in found if (x["configuration"], x["method"]) == ("CelebA (male)", "Pre-trained"))
     assert (missing["table"], missing["mean"], missing["seeds"], missing["paper_mean"]) == ("4", "", "0", "0.249")

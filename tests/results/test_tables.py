@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from made_rows import RATES, row, rows
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_1samp
 
 from pudm_lite.errors import UserError
 from pudm_lite.results.tables import METHOD_TITLE, TRAINING, select, table
@@ -34,19 +34,43 @@ def test_means_and_deviations_are_numpys():
 @pytest.mark.parametrize(("number", "better"), [(2, max), (3, min)])
 def test_bold_are_the_best_and_those_scipy_does_not_tell_from_it(number, better):
     rng = np.random.default_rng(0)
-    spread = {"unsupervised": (0.90, 0.01), "supervised": (0.96, 0.03), "nnpu": (0.975, 0.002), "upu": (0.974, 0.02)}
+    spread = {"unsupervised": (0.90, 0.01), "supervised": (0.96, 0.02), "nnpu": (0.975, 0.002), "upu": (0.974, 0.02)}
     seen = set()
     for _ in range(20):
         rates = {method: list(rng.normal(*value, size=4)) for method, value in spread.items()}
         cells = line(table(number, rows(rates))).cells
         groups = {method: cells[method].values for method in rates}
         best = better(groups, key=lambda method: np.mean(groups[method]))
-        p = {method: ttest_ind(groups[method], groups[best], equal_var=False).pvalue for method in groups}
+        gaps = {method: np.subtract(groups[method], groups[best]) for method in groups if method != best}
+        p = {method: ttest_1samp(gap, 0).pvalue for method, gap in gaps.items()}
         assert bold(cells) == {method for method in groups if method == best or p[method] >= 0.05}
         assert cells[best].p is None
         assert all(cells[method].p == pytest.approx(p[method]) for method in groups if method != best)
         seen.add(frozenset(bold(cells)))
     assert len(seen) > 1
+
+
+def test_what_a_seed_does_to_all_methods_drops_out():
+    """Seeds that differ by far more than the methods do, and a gain in each: an unpaired test would find nothing."""
+    base = np.array([0.90, 0.93, 0.96, 0.99])
+    cells = line(table(2, rows({"supervised": base - 0.02, "nnpu": base + np.array([0.004, 0.005, 0.006, 0.005])}))).cells
+    assert bold(cells) == {"nnpu"}
+    assert cells["supervised"].p < 1e-4
+
+
+def test_a_pair_is_two_runs_of_one_seed():
+    """Rows in another order, and a seed that one method alone has, change no p."""
+    base = np.array([0.90, 0.93, 0.96, 0.99])
+    made = rows({"supervised": base - np.array([0.02, 0.01, 0.04, 0.01]), "nnpu": base})
+    p = line(table(2, made)).cells["supervised"].p
+    assert line(table(2, made[::-1])).cells["supervised"].p == p
+    assert line(table(2, [*made, row("supervised", 9, 0.8)])).cells["supervised"].p == p
+    elsewhere = rows({"nnpu": base}) + [row("supervised", seed, 0.8) for seed in (3, 7, 8, 9)]
+    assert bold(line(table(2, elsewhere)).cells) == set()  # one seed in common is no test
+
+
+def test_methods_that_took_the_same_steps_are_not_different():
+    assert bold(line(table(2, rows({"nnpu": RATES["nnpu"], "abspu": RATES["nnpu"]}))).cells) == {"nnpu", "abspu"}
 
 
 def test_one_run_has_no_deviation_and_is_in_no_test():
@@ -211,7 +235,7 @@ def test_notes_say_what_agrees_once_and_what_differs_where():
     assert note(made, "Network") == "Network: lite."
     assert note(made, "Mode") == "Mode: lab."
     assert note(made, "Judge") == "Judge, real test images called right: mnist 99.41% (the paper's: 98.46%)."
-    assert "Welch" in made.notes[0]
+    assert "paired t-test over the seeds" in made.notes[0]
 
 
 def test_a_note_names_the_cells_of_a_line_that_differ():
