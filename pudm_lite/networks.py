@@ -60,7 +60,7 @@ RECIPES = {
             "batch_size": 44,
             "stream": "two",  # of few labels most pooled batches hold none, which weakens S's part in the risk
             "s_per_batch": 4,
-            "steps": 2400,
+            "steps": 2200,
             "timesteps": "importance",
             "kernel_learning_rate": 0.014,
             "ema_power": 40.0,
@@ -144,11 +144,12 @@ class Block(nn.Module):
     The norms take all channels as one group: measured against groups of eight, samples improved and steps got faster.
     """
 
-    def __init__(self, channels: int, time: int) -> None:
+    def __init__(self, inputs: int, outputs: int, time: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(1, channels), nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2, self.conv2 = nn.GroupNorm(1, channels), nn.Conv2d(channels, channels, 3, padding=1)
-        self.time = nn.Linear(time, 2 * channels)
+        self.norm1, self.conv1 = nn.GroupNorm(1, inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(1, outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.time = nn.Linear(time, 2 * outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
@@ -156,15 +157,14 @@ class Block(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.time(time)[:, :, None, None].chunk(2, 1)
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        return x + self.conv2(F.silu(h))
+        return self.skip(x) + self.conv2(F.silu(h))
 
 
 class LiteUNet(ModelMixin, ConfigMixin):
     """A U-Net for a CPU: its blocks work on 2 x 2 pixels folded into channels (space-to-depth).
 
     A 3 x 3 convolution stands before the fold and after the unfold, at full resolution, so that neighbouring folds
-    overlap: without it the samples show a faint 2 x 2 grid. What the way down made is added on the way up, not joined:
-    a fifth less work, and as good an image.
+    overlap: without it the samples show a faint 2 x 2 grid.
     """
 
     config_name = "config.json"
@@ -186,10 +186,10 @@ class LiteUNet(ModelMixin, ConfigMixin):
         self.time = nn.Sequential(nn.Linear(64, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim), nn.SiLU())
         self.stem = nn.Conv2d(in_channels, stem_channels, 3, padding=1)
         self.fold = nn.Conv2d(4 * stem_channels, first, 3, padding=1)
-        self.down = nn.ModuleList(Block(c, time_dim) for c in block_channels)
+        self.down = nn.ModuleList(Block(c, c, time_dim) for c in block_channels)
         self.coarser = nn.ModuleList(nn.Conv2d(fine, coarse, 3, 2, 1) for fine, coarse in steps)
-        self.middle = Block(last, time_dim)
-        self.up = nn.ModuleList(Block(c, time_dim) for c in block_channels)
+        self.middle = Block(last, last, time_dim)
+        self.up = nn.ModuleList(Block(2 * c, c, time_dim) for c in block_channels)
         self.finer = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
         self.norm = nn.GroupNorm(1, first)
         self.unfold = nn.Conv2d(first, 4 * stem_channels, 3, padding=1)
@@ -211,7 +211,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
             skips.append(h)
         h = self.middle(h, time)
         for level in reversed(range(len(self.up))):
-            h = self.up[level](h + skips[level], time)
+            h = self.up[level](torch.cat([h, skips[level]], 1), time)
             if level:
                 h = F.interpolate(self.finer[level - 1](h), size=skips[level - 1].shape[2:], mode="nearest")
         h = F.pixel_shuffle(self.unfold(F.silu(self.norm(h))), 2)  # (B, stem, H, W)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class Trainer:
     ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
-        from accelerate.utils import GradScalerKwargs
+        from accelerate.utils import GradScalerKwargs, InitProcessGroupKwargs
         from diffusers.training_utils import EMAModel
 
         if config.labelled:
@@ -115,8 +116,11 @@ class Trainer:
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision=config.mixed_precision,
-            # l is a sum over pixels: the scaler's usual start would overflow for a dozen steps
-            kwargs_handlers=[GradScalerKwargs(init_scale=2.0 ** round(16 - math.log2(config.ell_scale)))],
+            kwargs_handlers=[
+                # l is a sum over pixels: the scaler's usual start would overflow for a dozen steps
+                GradScalerKwargs(init_scale=2.0 ** round(16 - math.log2(config.ell_scale))),
+                InitProcessGroupKwargs(timeout=timedelta(hours=12)),  # the others wait while the main process judges
+            ],
         )
         device = self.accelerator.device
         torch.backends.cudnn.benchmark = True  # every batch has the same shape; of no effect on a CPU

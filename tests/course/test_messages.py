@@ -130,8 +130,8 @@ def test_nobody_is_waited_for(ends):
     assert time.monotonic() - start < 2
 
 
-def test_a_drop_now_and_then_is_no_answer(ends, monkeypatch):
-    ends[1].sendall(bytes([200]) + bytes(7) + bytes(50))
+def test_what_comes_in_drops_is_late_when_its_last_drop_is(ends, monkeypatch):
+    ends[1].sendall(bytes([200]) + bytes(7) + bytes(200))  # it is all there, but too late
     clock = iter(range(100))
     monkeypatch.setattr("pudm_lite.course.messages.time.monotonic", lambda: next(clock) * 0.4)
     with pytest.raises(TimeoutError):
