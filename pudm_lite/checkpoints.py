@@ -27,6 +27,7 @@ def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         with suppress(OSError):  # a drive without hard links keeps one checkpoint
             second_name.hardlink_to(newest)
             os.replace(second_name, folder / BEFORE)
+        second_name.unlink(missing_ok=True)  # a move between two names of one file, as a kill may leave, does nothing
     write_tensors(newest, state)
 
 

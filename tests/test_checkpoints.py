@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_training import CONFIG, make, weights
 
-from pudm_lite.checkpoints import BEFORE, DAMAGED, NEWEST
+from pudm_lite.checkpoints import BEFORE, DAMAGED, NEWEST, write_checkpoint
 from pudm_lite.errors import UserError
 
 
@@ -34,6 +34,21 @@ def change(folder, name=NEWEST, **fields):
 
 def test_the_last_two_are_kept(folder):
     assert [torch.load(folder / name, weights_only=True)["step"] for name in (NEWEST, BEFORE)] == [12, 11]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "stop"])
+def test_while_one_is_written_the_last_stands(folder, saved, monkeypatch, error):
+    """Nothing is written in its place: half a checkpoint, then the end."""
+
+    def half(state, file):
+        file.write(saved[0][: len(saved[0]) // 2])
+        raise error
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises((UserError, KeyboardInterrupt)):
+        write_checkpoint(folder, {"step": 13})
+    assert (folder / NEWEST).read_bytes() == saved[0]
+    assert (folder / BEFORE).read_bytes() == saved[0]
 
 
 def assert_goes_on(folder, saved):
@@ -157,3 +172,12 @@ def test_a_stop_between_two_moves_loses_nothing(folder, saved):
     trainer = make(CONFIG, folder)
     assert trainer.step == CONFIG.steps
     assert torch.equal(weights(trainer.network), saved[2])
+
+
+def test_a_stop_between_two_moves_leaves_no_third_name(folder, saved):
+    """After it the two names are of one file, and a move between such names does nothing."""
+    (folder / BEFORE).unlink()
+    (folder / BEFORE).hardlink_to(folder / NEWEST)
+    write_checkpoint(folder, {"step": 13})
+    assert {path.name for path in folder.iterdir()} == {NEWEST, BEFORE}
+    assert (folder / BEFORE).read_bytes() == saved[0]

@@ -48,6 +48,21 @@ def test_every_epoch_has_its_own_order():
     assert len(set(orders)) == 5
 
 
+@pytest.mark.parametrize("group", ["u", "s"])
+def test_each_of_two_streams_is_shuffled_by_seed_and_epoch(group):
+    """In batches that are whole epochs: in-order batches, or one order for all, would show."""
+    n = {"u": N_U, "s": N_S}[group]
+
+    def order(seed, epoch):
+        sizes = (N_U + N_S, N_S) if group == "u" else (2 * N_S, N_S)
+        return tuple(getattr(draw_batch("two", N_U, N_S, *sizes, seed, epoch), group).tolist())
+
+    orders = {order(seed, epoch) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+    assert tuple(range(n)) not in orders
+    assert all(sorted(each) == list(range(n)) for each in orders)
+
+
 def test_u_and_s_are_shuffled_apart():
     batch = draw_batch("two", 20, 20, 40, 20, seed=0, step=0)
     assert not torch.equal(batch.u, batch.s)

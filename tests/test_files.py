@@ -20,6 +20,7 @@ from pudm_lite.files import (
     write_tensors,
     write_whole,
 )
+from pudm_lite.runs.sweep import _write_row
 
 ROWS = [{"name": "mnist-even", "beta": 0.1, "seeds": [0, 1]}, {"name": "é", "rate": None, "ok": True}]
 
@@ -167,6 +168,22 @@ def test_rows_are_added_once_behind_the_old(tmp_path):
     write_rows(path, [*ROWS, {"name": "third"}])
     write_rows(path, ROWS)
     assert read_rows(path) == [*ROWS, {"name": "third"}]
+
+
+@pytest.mark.parametrize("write", [write_rows, lambda path, rows: _write_row(path, rows[0])], ids=["rows", "sweep"])
+def test_until_new_rows_are_whole_the_old_file_stands(tmp_path, monkeypatch, write):
+    path = tmp_path / "rows.jsonl"
+    write(path, ROWS)
+    before = path.read_bytes()
+
+    def stopped(source, target):
+        assert path.read_bytes() == before
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, [{"run": "another"}])
+    assert path.read_bytes() == before
 
 
 def test_rows_without_a_last_newline_are_added_to_and_empty_lines_skipped(tmp_path):

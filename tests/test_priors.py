@@ -267,19 +267,49 @@ def test_the_scored_half_is_not_trained_on(monkeypatch):
 
 
 def test_a_round_sets_the_likeliest_sensitive_images_aside(monkeypatch):
-    kept = []
+    given, scores = [], []  # what each training is given; how the scorer then orders what the first one was given
     train = priors._train
 
     def watch(scorer, optimiser, u, *rest):
-        kept.append((score(scorer, u), u))
+        given.append(u)
+        scores.append(score(scorer, given[0]))
         train(scorer, optimiser, u, *rest)
 
-    monkeypatch.setattr(priors, "_train", watch)
     plain = estimate_beta(U, S, seed=0, steps=40)
+    monkeypatch.setattr(priors, "_train", watch)
     estimate_beta(U, S, seed=0, steps=40, rounds=1)
-    dropped = 1000 - len(kept[-1][1])
+    first, left = given
+    dropped = len(first) - len(left)
     assert dropped == round(plain.best_bin.beta * 1000)
     assert dropped > 0
+    assert torch.equal(left, first[scores[1].argsort()[:-dropped]])
+
+
+def test_no_batch_of_a_round_is_one_of_an_earlier(monkeypatch):
+    asked = []
+    draw = priors.draw_batch
+    monkeypatch.setattr(priors, "draw_batch", lambda *a: asked.append(a[-2:]) or draw(*a))
+    estimate_beta(U[:200], S[:100], seed=3, steps=4, rounds=2)
+    assert asked == [(3, step) for step in range(4 + 2 + 2)]
+
+
+def test_u_and_s_weigh_the_same_though_a_batch_holds_three_times_as_many_of_u():
+    """One step of plain gradient descent on a scorer of one number, against the sum of two means by hand."""
+
+    class Brightness(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.slope = torch.nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x):
+            return self.slope * x.mean((1, 2, 3))
+
+    scorer = Brightness()
+    priors._train(scorer, torch.optim.SGD(scorer.parameters(), 1.0), U, S, seed=4, first=7, steps=1)
+    batch = priors.draw_batch("two", len(U), len(S), 128, 32, 4, 7)
+    x_u, x_s = ((images.float() / 127.5 - 1).mean((1, 2, 3)) for images in (U[batch.u], S[batch.s]))
+    slope = (torch.sigmoid(0.5 * x_u) * x_u).mean() - (torch.sigmoid(-0.5 * x_s) * x_s).mean()
+    assert float(scorer.slope) == pytest.approx(0.5 - float(slope), abs=1e-5)
 
 
 def test_too_few_images_are_a_sentence():

@@ -53,6 +53,17 @@ def test_data_files_have_their_recorded_sums(name):
     assert f"{digest}  {name}" in (ROOT / "data" / "README.md").read_text()
 
 
+def test_every_test_that_is_named_in_reliability_md_exists():
+    text = (ROOT / "RELIABILITY.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) == len(set(named)) == text.count("::") > 30
+    for file, test in named:
+        functions = [n.name for n in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(n, ast.FunctionDef)]
+        assert test in functions, f"{file} holds no {test}"
+    promises = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert all("::" in promise for promise in promises)
+
+
 def test_readme_tables_are_what_the_committed_rows_give(monkeypatch, capsys):
     text = (ROOT / "README.md").read_text()
     tables = re.findall(r"<!-- pudm (report [^>]*) -->\n(.*?)<!-- end -->", text, re.DOTALL)

@@ -106,6 +106,44 @@ def test_resumed_run_equals_unbroken_one(tmp_path, optimiser, stream):
     assert list(make(config, tmp_path)) == []  # finished: nothing left to do
 
 
+def test_draws_without_their_addresses_would_be_seen_above(tmp_path, monkeypatch):
+    """The control: noise that goes on from a state, as a global generator's does, makes another resumed run."""
+    monkeypatch.setattr(training, "generator", lambda *address: torch.default_generator)
+    unbroken, broken = make(), make(CONFIG, tmp_path, save_every=0.0)
+    list(unbroken)
+    for record in broken:
+        if record.step == 5:
+            break
+    resumed = make(CONFIG, tmp_path)
+    list(resumed)
+    assert not torch.equal(weights(unbroken.network), weights(resumed.network))
+
+
+def test_the_clock_goes_on_where_it_stood(tmp_path):
+    broken = make(CONFIG, tmp_path, save_every=0.0)
+    for record in broken:
+        if record.step == 5:
+            break
+    resumed = make(CONFIG, tmp_path)
+    assert resumed.seconds == record.seconds > 0
+    assert next(iter(resumed)).seconds > record.seconds
+
+
+@pytest.mark.parametrize("timesteps", ["uniform", "stratified", "importance"])
+@pytest.mark.parametrize("stream", ["pooled", "two"])
+def test_batch_timesteps_and_noise_depend_on_seed_and_step(stream, timesteps):
+    def drawn(seed, step):
+        config = replace(CONFIG, stream=stream, timesteps=timesteps, seed=seed)
+        batch, at, eps = make(config)._draw(step)
+        return [tuple(value.flatten().tolist()) for value in (batch.u, batch.s, at, eps)]
+
+    addresses = [(seed, step) for seed in (5, 6) for step in (0, 1)]
+    draws = [drawn(*address) for address in addresses]
+    assert draws == [drawn(*address) for address in addresses]
+    for what in zip(*draws, strict=True):
+        assert len(set(what)) == len(addresses)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_pieces_of_a_batch_train_like_the_whole(method):
     """Accumulated in three pieces, with the clamp decided for the whole batch (beta so large that it fires)."""
@@ -170,6 +208,54 @@ def test_learning_rate_warms_up_then_falls_along_a_cosine():
     assert max(factors) == pytest.approx(1.0)
     assert factors[550] == pytest.approx(0.5)
     assert factors[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 899 / 900)))
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_every_rate_is_its_own_times_the_factor_of_its_step(optimiser):
+    """Also in the last steps, where a factor that compounds would be far off; a warm-up longer than half is cut."""
+    config = replace(CONFIG, optimiser=optimiser, warmup_steps=100)
+    trainer = make(config)
+    for record in trainer:
+        factor = learning_rate_factor(record.step - 1, config.steps, config.steps // 2)
+        rates = [group["lr"] for each in trainer.optimisers for group in each.param_groups]
+        own = {"muon": [config.kernel_learning_rate, config.learning_rate], "adamw": [config.learning_rate]}[optimiser]
+        assert rates == pytest.approx([rate * factor for rate in own])
+
+
+def followed(config, monkeypatch):
+    """The gradient that the optimiser was given in the first step."""
+    trainer, seen = make(replace(config, optimiser="adamw")), []
+    (optimiser,) = trainer.optimisers
+    step = optimiser.step
+    monkeypatch.setattr(
+        optimiser,
+        "step",
+        lambda: (seen.append(torch.cat([p.grad.flatten().clone() for p in trainer.network.parameters()])), step()),
+    )
+    next(iter(trainer))
+    return seen[0]
+
+
+def test_a_gradient_is_cut_to_its_largest_norm_and_keeps_its_direction(monkeypatch):
+    whole = followed(CONFIG, monkeypatch)
+    cut = followed(replace(CONFIG, grad_clip=float(whole.norm()) / 3), monkeypatch)
+    torch.testing.assert_close(cut, whole / 3, rtol=1e-4, atol=0)
+    assert torch.equal(followed(replace(CONFIG, grad_clip=float(whole.norm()) * 3), monkeypatch), whole)
+
+
+def test_the_scale_of_l_is_the_one_asked_for():
+    """On the risk of the first step, which is linear in it where nothing is pushed away."""
+    once, thrice = (
+        next(iter(make(replace(CONFIG, method="unsupervised", ell_scale=scale)))).value for scale in (64.0, 192.0)
+    )
+    assert thrice == pytest.approx(3 * once)
+
+
+def test_what_is_sampled_from_is_the_average_and_not_the_newest_network():
+    trainer = make()
+    list(trainer)
+    assert not torch.equal(weights(trainer.ema), weights(trainer.network))
+    assert not trainer.ema.training
 
 
 def test_a_diverging_loss_stops_with_one_sentence_and_keeps_the_checkpoint(tmp_path):
@@ -433,6 +519,24 @@ def two_processes(tmp_path_factory):
 
 
 SHARED = ("nnpu", "supervised", "unsupervised")
+
+
+def test_the_clamp_of_two_processes_would_fire_on_one_of_them_alone():
+    """So it is a case for the test below: in some step L_U - beta L_S has another sign in one half of the batch."""
+    trainer = make(replace(CONFIG, method="nnpu", beta=0.7, steps=4))
+    apart = []
+    while trainer.step < 4:
+        batch, at, eps = trainer.drawn(trainer.step)
+        t, w = trainer._timesteps(at)
+        halves = [torch.arange(rank, CONFIG.batch_size, 2) for rank in range(2)]
+        with torch.no_grad():
+            shares = [
+                trainer._normal_risk(batch, rows, trainer._ell(batch, t, eps, rows), w, trainer.groups.sizes(batch))
+                for rows in halves
+            ]
+        apart.append(bool((shares[0] < 0) != (shares[1] < 0)))
+        next(iter(trainer))
+    assert any(apart)
 
 
 @pytest.mark.slow

@@ -110,6 +110,28 @@ def test_features_and_distance_are_pytorch_fids(published, tmp_path):
         assert frechet_distance(*ours) == pytest.approx(calculate_frechet_distance(*statistics), rel=1e-3)
 
 
+def test_the_network_is_given_its_range_and_does_not_learn(monkeypatch):
+    """[0, 1], as pytorch-fid's loader gives it, three channels, and no statistics of the batch."""
+    seen = []
+
+    class Looking(torch.nn.Module):
+        def __init__(self, blocks):
+            super().__init__()
+            self.blocks, self.unused = blocks, torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            seen.append((x, self.training, self.blocks))
+            return [torch.zeros(len(x), 2048, 1, 1)]
+
+    monkeypatch.setattr(inception, "require_weights", lambda: None)
+    monkeypatch.setattr("pytorch_fid.inception.InceptionV3", Looking)
+    grey = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2)
+    assert inception.inception_features(grey, batch_size=2).shape == (3, 2048)
+    x = torch.cat([x for x, _, _ in seen]).cpu()
+    torch.testing.assert_close(x, torch.tensor([0, 0.2, 1])[:, None, None, None].expand(-1, 3, 2, 2))
+    assert [(training, blocks) for _, training, blocks in seen] == [(False, [3])] * 2
+
+
 @pytest.mark.slow
 def test_grey_images_are_repeated(published):
     grey = pictures(2, 0, channels=1)

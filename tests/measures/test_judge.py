@@ -147,6 +147,20 @@ def test_verdicts_and_round_trip(tmp_path, kind, settings):
     assert torch.equal(judge.is_normal(a, normal), a.classes % 2 == 0)
 
 
+def test_looking_teaches_nothing():
+    """A network that was left in training looks through its kept statistics, not through those of the batch."""
+    torch.manual_seed(0)
+    network = DigitNet()
+    judge = Judge(network.train(), tuple("0123456789"), [], "test")
+    images = torch.randint(0, 256, (6, 1, 28, 28), dtype=torch.uint8)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    together = judge.look(images).features
+    network.train()
+    one_by_one = torch.cat([judge.look(image[None]).features for image in images])
+    torch.testing.assert_close(together, one_by_one, rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_a_confusion_counts_true_classes_by_row(monkeypatch):
     """A judge that calls an image by its brightest corner, over more images than are read at once."""
     labels = torch.randint(0, 3, (2500,), generator=torch.Generator().manual_seed(0))

@@ -1,10 +1,20 @@
-"""Rows into a table."""
+"""Rows into a table, rows and samples into Figure 1."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon, Rectangle
 from scipy.stats import fisher_exact
 
 from pudm_lite.errors import UserError
-from pudm_lite.results.report import results_table
+from pudm_lite.files import write_arrays
+from pudm_lite.results import report
+from pudm_lite.results.report import draw_figure1, draw_panel, results_table
+from pudm_lite.splits import Split
 
 
 def row(method, seed, called_normal, n=1000, **more):
@@ -43,6 +53,110 @@ def test_mean_deviation_and_the_largest_p_over_seeds():
     assert unsupervised["p (Fisher)"] == ""
     # seed 1 is the weaker one: 910 of 1,000 against 930
     assert nnpu["p (Fisher)"] == f"{fisher_exact([[930, 70], [910, 90]]).pvalue:.1g}"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"experiment": "mnist-odd"}, {"pretrained": "digits"}, {"network": "paper"}, {"beta": 0.2}, {"labelled": 50}),
+        *({"steps": 200}, {"sampler": "ddim"}, {"sampler_steps": 50}, {"n_samples": 500}),
+        {"frechet_features": "inception-2048"},
+    ],
+    ids=str,
+)
+def test_only_runs_that_differ_in_their_seed_alone_are_averaged(other):
+    found = cells([row("nnpu", 0, 900), row("nnpu", 1, 950) | other])
+    assert [line["non-sensitive rate"] for line in found] == ["0.900", "0.950"]
+    assert [line["seeds"] for line in found] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"experiment": "mnist-odd"}, {"pretrained": "digits"}, {"seed": 1}, {"steps": 200}, {"network": "paper"}),
+        *({"sampler": "ddim"}, {"sampler_steps": 50}),
+    ],
+    ids=str,
+)
+def test_p_is_of_two_runs_that_differ_in_their_method_alone(other):
+    same, apart = (
+        next(
+            line["p"]
+            for line in cells([row("unsupervised", 0, 900) | more, row("nnpu", 0, 990)])
+            if "nnpu" in line["method"]
+        )
+        for more in ({}, other)
+    )
+    assert float(same) < 1e-6
+    assert apart == ""
+
+
+def test_distance_and_floor_stand_in_their_own_columns():
+    (line,) = cells([row("nnpu", 0, 900, frechet_distance=2.5, frechet_floor=0.125)])
+    assert line["Fréchet distance (judge)"] == "2.50"
+    assert line["floor"] == "0.12"
+    assert line["confidence"] == "0.900"
+
+
+# Figure 1
+
+
+def test_a_frame_lies_around_its_image_and_around_no_other():
+    images = torch.arange(1, 13, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 5, 5)
+    axes = Figure().subplots()
+    framed = [0, 6, 11]
+    draw_panel(axes, images, torch.isin(torch.arange(12), torch.tensor(framed)), columns=4)
+    sheet = axes.images[0].get_array()
+    frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    corners = [patch for patch in axes.patches if isinstance(patch, Polygon)]
+    inside = []
+    for frame in frames:
+        (x, y), wide, tall = frame.get_xy(), frame.get_width(), frame.get_height()
+        assert (wide, tall) == (7, 7)  # a pixel more on each side
+        part = sheet[round(y + 1.5) : round(y + tall - 0.5), round(x + 1.5) : round(x + wide - 0.5)]
+        inside += np.unique(part).tolist()
+    assert inside == [index + 1 for index in framed]
+    assert [tuple(corner.get_xy()[0] + 0.5) for corner in corners] == [frame.get_xy() for frame in frames]
+
+
+def test_figure_1_shows_each_run_with_its_own_samples_frames_and_numbers(tmp_path, monkeypatch):
+    """Panels of U, of S and of each run; made-up images say by their grey where they come from."""
+    asked, panels, below = [], [], []
+    u_sensitive = torch.arange(100) % 3 == 0
+    split = Split(torch.arange(100), u_sensitive, torch.arange(100, 190), torch.arange(5), torch.arange(5))
+    train = torch.arange(190, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4)
+    data = SimpleNamespace(split=split, train=train)
+    monkeypatch.setattr(report, "material", lambda exp: asked.append(exp) or data)
+    monkeypatch.setattr(
+        report,
+        "draw_panel",
+        lambda axes, images, sensitive: panels.append((images[:, 0, 0, 0].tolist(), sensitive.tolist())),
+    )
+    rows, kept = [], {}
+    for i, method in enumerate(("unsupervised", "nnpu")):
+        images = torch.arange(70, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4) + 100 * i
+        kept[method] = images, torch.arange(70) % (i + 2) == 0
+        write_arrays(
+            tmp_path / "runs" / method / "samples.npz", images=images.numpy(), sensitive=kept[method][1].numpy()
+        )
+        rows.append(row(method, 7, 900 + i, run=method, threads=1, judge_accuracy=0.99, parameters=10, batch_size=8))
+        rows[i] |= {"train_seconds": 60, "sample_seconds": 60, "device": "cpu", "frechet_distance": 2.0 + i}
+    text = Axes.text
+    monkeypatch.setattr(
+        Axes, "text", lambda self, x, y, said, **how: below.append(said) or text(self, x, y, said, **how)
+    )
+    for path in draw_figure1(rows, tmp_path):
+        assert path.stat().st_size > 1000
+    assert (asked[0].configuration, asked[0].train.seed) == ("mnist-even", 7)
+    assert panels[0] == ([*range(64)], u_sensitive[:64].tolist())
+    assert panels[1] == ([*range(100, 164)], [True] * 64)
+    for panel, (images, sensitive) in zip(panels[2:], kept.values(), strict=True):
+        assert panel == (images[:64, 0, 0, 0].tolist(), sensitive[:64].tolist())
+    assert below[0].startswith("100 images, 34.0% sensitive")
+    assert below[2:] == [
+        "non-sensitive rate 0.900 [0.890, 0.910]\nFréchet distance 2.00",
+        "non-sensitive rate 0.901 [0.891, 0.911]\nFréchet distance 3.00",
+    ]
 
 
 def test_runs_of_unlike_length_stay_apart():

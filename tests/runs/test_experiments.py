@@ -2,21 +2,26 @@
 
 import json
 import sys
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_materials import own
 
+from pudm_lite.diffusion import Process, noise_schedule
 from pudm_lite.errors import UserError
+from pudm_lite.files import read_arrays
 from pudm_lite.measures.judge import Verdict
 from pudm_lite.networks import RECIPES, make_network, make_process, save_pipeline
 from pudm_lite.runs import experiments
-from pudm_lite.runs.experiments import Experiment, experiment, parse_settings, run, start_network
-from pudm_lite.runs.materials import own_material
+from pudm_lite.runs.experiments import Experiment, experiment, material, parse_settings, run, start_network
+from pudm_lite.runs.materials import Material, own_material
 from pudm_lite.runs.measuring import measures
 from pudm_lite.settings import TrainConfig
-from pudm_lite.splits import TABLE_1
+from pudm_lite.splits import TABLE_1, Split
+from pudm_lite.training import Trainer
 
 TINY = {"steps": 2, "batch_size": 8}
 
@@ -69,6 +74,138 @@ def test_names_are_resolved_at_the_door_and_nowhere_below_it(tmp_path, monkeypat
     assert run(exp, tmp_path)["n_samples"] == 4
     with pytest.raises(AssertionError, match="a name was asked for"):
         experiment("mnist-even")
+
+
+@dataclass
+class Spied:
+    """A run of three steps on made-up digits, what it gave on, and what was given on the way."""
+
+    exp: Experiment
+    data: Material
+    folder: Path
+    row: dict
+    trainer: Trainer
+    drawn_from: dict
+    strips_from: list
+    measured: list
+
+
+@pytest.fixture(scope="module")
+def spied(tmp_path_factory):
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (60, 1, 28, 28), generator=draws, dtype=torch.uint8)
+    truth = torch.arange(40) % 4 == 0
+    split = Split(torch.arange(40), truth, torch.arange(40, 60), torch.tensor([1, 2]), torch.arange(6))
+    data = Material(TABLE_1["mnist-even"], split, images, images[:6].flip(3), None)
+    exp = experiment(
+        *("mnist-even", "nnpu"),
+        **{"steps": 4, "batch_size": 12, "s_per_batch": 5, "labelled": 7, "beta": 0.98, "seed": 3},
+        **{"n_samples": 3, "sampler_steps": 2, "sampler": "ddpm"},
+    )
+    folder = tmp_path_factory.mktemp("run")
+    trainers, drawn_from, strips_from, measured = [], {}, [], []
+    make, share, draw = experiments.make_trainer, experiments.draw_share, experiments.draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "material", lambda exp: data)
+        patch.setattr(experiments, "make_trainer", lambda *a: trainers.append(make(*a)) or trainers[0])
+
+        def share_noted(network, process, n, *rest, **how):
+            drawn_from.update(network=network, process=process, n=n, how=how)
+            return share(network, process, n, *rest, **how)
+
+        def strip_noted(network, *rest, **how):
+            strips_from.append((weights(network), weights(trainers[0].network), weights(trainers[0].ema)))
+            return draw(network, *rest, **how)
+
+        def measured_noted(samples, data, features):
+            measured.append((samples, data, features))
+            return {"n_samples": len(samples)}, torch.tensor([True, False, True])
+
+        patch.setattr(experiments, "draw_share", share_noted)
+        patch.setattr(experiments, "draw", strip_noted)
+        patch.setattr(experiments, "measures", measured_noted)
+        row = run(exp, folder)
+    return Spied(exp, data, folder, row, trainers[0], drawn_from, strips_from, measured)
+
+
+def weights(network):
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def test_samples_are_drawn_from_the_average_and_not_from_the_newest_network(spied):
+    average, newest = weights(spied.trainer.ema), weights(spied.trainer.network)
+    assert not torch.equal(average, newest)
+    assert torch.equal(weights(spied.drawn_from["network"]), average)
+    assert all(torch.equal(drawn, average) for drawn, _, average in spied.strips_from)
+    assert not torch.equal(*spied.strips_from[-1][:2])  # after the first step alone the two are one
+    assert len(spied.strips_from) == len(list(spied.folder.glob("strip_*.png"))) == 3
+    saved, _ = experiments.open_network(str(spied.folder / "pipeline"))
+    assert torch.equal(weights(saved), weights(spied.trainer.ema))
+
+
+def test_samples_are_drawn_as_was_asked_and_kept_as_they_were_judged(spied):
+    assert spied.drawn_from["n"] == 3
+    assert spied.drawn_from["process"] is spied.trainer.process
+    assert spied.drawn_from["how"] == {"sampler": "ddpm", "steps": 2, "seed": 3}
+    ((samples, data, features),) = spied.measured
+    kept = read_arrays(spied.folder / "samples.npz", "images", "sensitive")
+    assert torch.equal(torch.from_numpy(kept["images"]), samples)
+    assert kept["sensitive"].tolist() == [True, False, True]
+    assert (data, features) == (spied.data, "judge")
+
+
+def test_a_row_says_what_was_seen_and_how_often_the_clamp_fired(spied):
+    row, log = spied.row, json.loads((spied.folder / "log.json").read_text())
+    assert row["labelled"] == 7
+    assert row["images_seen"] == 4 * 12
+    assert row["realised_share"] == 0.25
+    assert row["parameters"] == sum(p.numel() for p in spied.trainer.network.parameters())
+    assert [step for step, _ in log["clamped"]] == [1, 2, 3, 4]
+    fired = sum(value for _, value in log["clamped"])
+    assert fired > 0
+    assert row["clamped_share"] == fired / 4
+    assert log == spied.trainer.log
+    assert row["train_seconds"] == round(spied.trainer.seconds, 1)
+    assert (row["run"], row["schedule"], row["prediction"]) == (spied.exp.name, "lite", "v_prediction")
+
+
+def test_the_seed_decides_network_split_and_samples(monkeypatch):
+    def first(seed):
+        return weights(start_network(experiment(seed=seed, **TINY))[0])
+
+    state = torch.get_rng_state()
+    assert torch.equal(first(0), first(0))
+    assert not torch.equal(first(0), first(1))
+    assert torch.equal(torch.get_rng_state(), state)
+    exp = experiment(seed=7, **TINY)
+    assert exp.sampling["seed"] == 7
+    asked = []
+    monkeypatch.setattr(experiments, "read_material", lambda *a: asked.append(a))
+    material(exp)
+    assert asked == [(exp.data, exp.recipe, 7)]
+
+
+def test_a_checkpoint_knows_data_network_and_what_it_was_started_from(monkeypatch):
+    given = []
+    monkeypatch.setattr(experiments, "Trainer", lambda *a: given.append(a))
+    monkeypatch.setattr(experiments, "start_network", lambda exp: (None, None))
+    data = SimpleNamespace(train=None, split=None)
+    scratch = experiment("mnist-odd", "nnpu", **TINY)
+    for exp in (scratch, replace(scratch, pretrained="digits")):
+        experiments.make_trainer(exp, data, None)
+    assert [a[-1] for a in given] == [
+        {"configuration": "mnist-odd", "network": "lite"},
+        {"configuration": "mnist-odd", "network": "lite", "pretrained": "digits"},
+    ]
+
+
+def test_a_pretrained_network_keeps_its_process(tmp_path):
+    """Not the recipe's: what a network learned to predict, and from which noise, is its own."""
+    own = Process(noise_schedule("linear").float(), "epsilon")
+    save_pipeline(make_network("lite"), own, tmp_path)
+    _, process = start_network(experiment("mnist-even", "nnpu", pretrained=str(tmp_path), **TINY))
+    assert process.prediction == "epsilon"
+    torch.testing.assert_close(process.alpha_bar, own.alpha_bar, atol=0, rtol=1e-5)
 
 
 def test_what_a_row_says_was_asked_for_is_every_field_that_is_a_word_or_number():

@@ -1,5 +1,7 @@
 """The images of an experiment: what the split points into, read whole or by need; images of one's own."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -23,6 +25,25 @@ def test_a_large_data_set_is_read_by_need_and_gives_the_same_images(monkeypatch)
         assert torch.equal(ours, theirs)
     assert torch.equal(some.split.u_sensitive, whole.split.u_sensitive)
     assert torch.equal(some.test, whole.test)
+
+
+def test_the_split_is_drawn_by_the_seed_of_the_run(monkeypatch):
+    def of(seed):
+        return read_material(CONFIGURATIONS["standin-32"], recipe, seed).split
+
+    recipe = recipe_for("lite", CONFIGURATIONS["standin-32"])
+    parts = {train: source("standin", train=train) for train in (True, False)}
+    monkeypatch.setattr(materials, "judge_of", lambda name: None)
+    monkeypatch.setattr(
+        materials,
+        "source",
+        lambda name, train: SimpleNamespace(
+            labels=parts[train].labels, classes=parts[train].classes, read=lambda at, size, channels: at
+        ),
+    )
+    assert torch.equal(of(3).u, of(3).u)
+    for group in ("u", "s", "n"):
+        assert not torch.equal(getattr(of(3), group), getattr(of(4), group))
 
 
 def test_mnist_is_its_own_pixels():

@@ -1,0 +1,97 @@
+"""Put small faults into a copy of the package, one at a time, and see whether the tests notice.
+
+    python tests/mutants.py                   all of tests/faults.py: an hour of one core
+    python tests/mutants.py priors seconds    those whose file, text or tests hold one of the words
+
+Prints killed or survived for each, and exits 1 where one survived. On demand, and no part of `make test`.
+"""
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from faults import FAULTS, Fault
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ["torch", "diffusers", "accelerate", "torchvision", "scipy.stats", "matplotlib.figure", "hypothesis", "pytest"]
+"""Imported once, in the process that every test process is forked from: an import takes longer than most tests."""
+PATIENCE = 600
+"""Seconds for the tests of one fault: one that makes them hang is noticed, too."""
+
+
+def chosen(words: list[str]) -> list[Fault]:
+    """The faults whose file, texts or tests hold one of the words; all without a word."""
+    return [f for f in FAULTS if not words or any(w in " ".join((f.file, *f.tests, f.old, f.new)) for w in words)]
+
+
+def copied(folder: Path) -> None:
+    """The repository in a folder: package and tests are copied, all else is linked."""
+    for path in ROOT.iterdir():
+        if path.name in ("pudm_lite", "tests"):
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif not path.name.startswith("."):
+            (folder / path.name).symlink_to(path)
+
+
+def run_tests(folder: Path, tests: tuple[str, ...]) -> None:
+    """In a process of its own: the quick tests of these files, until the first fails. Exits with pytest's code."""
+    import pytest
+
+    sys.dont_write_bytecode = True  # a file changed twice in a second would be taken for unchanged
+    os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PUDM_MODE": "fast"}
+    sys.path.insert(0, str(folder))
+    os.chdir(folder)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    names = [f"tests/{name}" for name in tests]
+    sys.exit(int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *names])))
+
+
+def noticed(folder: Path, tests: tuple[str, ...]) -> bool:
+    """Whether a test fails, or one of their files cannot be imported any more, or they do not end."""
+    process = multiprocessing.get_context("forkserver").Process(target=run_tests, args=(folder, tests))
+    process.start()
+    process.join(PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    if process.exitcode in (4, 5):  # pytest: called wrongly, no test found
+        raise SystemExit(f"no tests were run of {', '.join(tests)}: name files of tests/ in tests/faults.py")
+    return process.exitcode != 0
+
+
+def noticed_fault(folder: Path, fault: Fault) -> bool:
+    path = folder / "pudm_lite" / fault.file
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace(fault.old, fault.new), encoding="utf-8")
+    try:
+        return noticed(folder, fault.tests)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+
+
+def main(words: list[str]) -> int:
+    multiprocessing.get_context("forkserver").set_forkserver_preload(HEAVY)
+    faults = chosen(words)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        copied(folder)
+        for file in sorted({file for fault in faults for file in fault.tests}):
+            if noticed(folder, (file,)):  # the control: else every fault would count as noticed
+                print(f"tests/{file} fails without a fault: put that right first")
+                return 2
+        survived = 0
+        for fault in faults:
+            found = noticed_fault(folder, fault)
+            survived += not found
+            print(f"{'killed' if found else 'SURVIVED'}  {fault.file}: {fault.old!r} -> {fault.new!r}", flush=True)
+    print(f"{len(faults) - survived} killed, {survived} survived")
+    return int(survived > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
