@@ -33,6 +33,11 @@ def repository() -> str:
     return tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
 
+def number_of(master: Path) -> str:
+    """Such as 01 or 01b: what stands before the first underscore of its name."""
+    return master.stem.split("_")[0]
+
+
 def badge(path: str) -> str:
     """What opens the notebook in Colab; generated, as the address stands in one place."""
     place = repository().removeprefix("https://github.com/")
@@ -72,8 +77,8 @@ def notebook(master: Path, student: bool) -> NotebookNode:
     title = made.cells[0]
     title.source = f"{badge(path)}\n\n{title.source}\n\n{notation(student)}"
     made.cells.insert(1, install())
-    for number, cell in enumerate(made.cells):
-        cell.id = f"{master.stem[:2]}-{number:03d}"
+    for place, cell in enumerate(made.cells):
+        cell.id = f"{number_of(master)}-{place:03d}"
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
@@ -84,7 +89,7 @@ def notebook(master: Path, student: bool) -> NotebookNode:
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
-            "pudm_lite": {"notebook": master.stem[:2], "kind": "student" if student else "solution"},
+            "pudm_lite": {"notebook": number_of(master), "kind": "student" if student else "solution"},
         }
     )
     made.nbformat, made.nbformat_minor = 4, 5
@@ -164,11 +169,11 @@ def build(master: Path, keep_outputs: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("numbers", nargs="*", help="such as 02; all when none is given")
+    parser.add_argument("numbers", nargs="*", help="such as 02 or 01b; all when none is given")
     parser.add_argument("--keep-outputs", action="store_true", help="execute nothing")
     arguments = parser.parse_args()
-    masters = sorted((HERE / "src").glob("[0-9][0-9]_*.py"))
-    chosen = [m for m in masters if not arguments.numbers or m.stem[:2] in arguments.numbers]
+    masters = sorted((HERE / "src").glob("[0-9][0-9]*_*.py"))
+    chosen = [m for m in masters if not arguments.numbers or number_of(m) in arguments.numbers]
     if not chosen:
         raise SystemExit(f"no master {' '.join(arguments.numbers)}; there are {', '.join(m.stem for m in masters)}")
     os.environ.setdefault("PUDM_MODE", "lab")

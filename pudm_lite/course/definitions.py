@@ -54,7 +54,7 @@ def _number(content: dict[str, Any]) -> str | None:
     """The number of the course's notebook that this is a copy of; None where its metadata give none."""
     try:
         number = content["metadata"]["pudm_lite"]["notebook"]
-        return number if re.fullmatch(r"\d\d", number) else None
+        return number if re.fullmatch(r"\d\d[a-z]?", number) else None
     except (KeyError, TypeError):
         return None
 

@@ -48,7 +48,7 @@ def grade_notebook(notebook: Path, seconds: float = 20.0, memory_mb: int = 2048)
 
 def number_in(name: str) -> str | None:
     """The number of the course's notebook in a file's name; None when there is none."""
-    found = re.search(r"(?<!\d)(0\d)(?=_)", name)
+    found = re.search(r"(?<!\d)(0\d[a-z]?)(?=_)", name)
     return found[1] if found else None
 
 

@@ -129,7 +129,9 @@ def test_a_byte_that_is_no_utf8_costs_nothing():
     ("metadata", "number"),
     [
         ({"pudm_lite": {"notebook": "03"}}, "03"),
+        ({"pudm_lite": {"notebook": "01b"}}, "01b"),
         ({"pudm_lite": {"notebook": "0"}}, None),
+        ({"pudm_lite": {"notebook": "01bc"}}, None),
         ({"pudm_lite": {"notebook": 5}}, None),
         ({"pudm_lite": {"notebook": ["03"]}}, None),
         ({"pudm_lite": []}, None),
@@ -137,7 +139,7 @@ def test_a_byte_that_is_no_utf8_costs_nothing():
         ({}, None),
     ],
 )
-def test_the_number_of_the_notebook_is_two_digits_or_none(metadata, number):
+def test_the_number_of_the_notebook_is_two_digits_and_a_letter_at_most_or_none(metadata, number):
     assert definitions(notebook(**metadata)).number == number
     assert definitions(b'{"cells": [], "metadata": null}').number is None
     assert definitions(b'{"cells": []}').number is None
