@@ -51,9 +51,11 @@ def test_bold_are_the_best_and_those_scipy_does_not_tell_from_it(number, better)
 
 
 def test_what_a_seed_does_to_all_methods_drops_out():
-    """Seeds that differ by far more than the methods do, and a gain in each: an unpaired test would find nothing."""
+    """Seeds differ by far more than methods do, and each gains: an unpaired test would find nothing."""
     base = np.array([0.90, 0.93, 0.96, 0.99])
-    cells = line(table(2, rows({"supervised": base - 0.02, "nnpu": base + np.array([0.004, 0.005, 0.006, 0.005])}))).cells
+    cells = line(
+        table(2, rows({"supervised": base - 0.02, "nnpu": base + np.array([0.004, 0.005, 0.006, 0.005])}))
+    ).cells
     assert bold(cells) == {"nnpu"}
     assert cells["supervised"].p < 1e-4
 

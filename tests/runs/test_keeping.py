@@ -8,11 +8,12 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from left import leave, row_of
 
 from pudm_lite.errors import UserError
-from pudm_lite.files import alone, clear_torn, read_rows
+from pudm_lite.files import alone, clear_torn, read_rows, write_arrays
 from pudm_lite.runs import keeping
 from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.keeping import finished, kept, run_and_keep
