@@ -229,8 +229,8 @@ def _by(keys: tuple[str, ...], rows: list[Row]) -> list[list[Row]]:
 
 def _seed(row: Row) -> int:
     """What pairs a run with those of other methods: its seed; of a pre-trained model that of its samples."""
-    seed = row.get("sample_seed", row["seed"]) if row["method"] == "pretrained" else row["seed"]
-    return int(seed)
+    seed: int = row.get("sample_seed", row["seed"]) if row["method"] == "pretrained" else row["seed"]
+    return seed
 
 
 def _title(number: int, name: str) -> str:

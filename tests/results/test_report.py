@@ -81,7 +81,7 @@ def test_only_runs_that_differ_in_their_seed_alone_are_averaged(other):
 def test_p_is_of_two_runs_that_differ_in_their_method_alone(other):
     same, apart = (
         next(
-            line["p"]
+            line["p (Fisher)"]
             for line in cells([row("unsupervised", 0, 900) | more, row("nnpu", 0, 990)])
             if "nnpu" in line["method"]
         )

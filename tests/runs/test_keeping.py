@@ -63,7 +63,7 @@ def test_a_row_from_before_a_setting_existed_stands_at_its_default(tmp_path):
 
 def test_samples_that_are_too_few_are_not_finished(tmp_path):
     """As of a run that was cut off while it drew: the file opens, and holds fewer than its row says."""
-    folder = leave(tmp_path)
+    folder = leave(tmp_path, EXP)
     write_arrays(folder / "samples.npz", images=np.zeros((2, 1, 4, 4), np.uint8), sensitive=np.zeros(2, bool))
     assert finished(tmp_path, EXP) is None
     write_arrays(folder / "samples.npz", sensitive=np.zeros(3, bool))
