@@ -229,8 +229,7 @@ def _by(keys: tuple[str, ...], rows: list[Row]) -> list[list[Row]]:
 
 def _seed(row: Row) -> int:
     """What pairs a run with those of other methods: its seed; of a pre-trained model that of its samples."""
-    seed: int = row.get("sample_seed", row["seed"]) if row["method"] == "pretrained" else row["seed"]
-    return seed
+    return int(row["sample_seed"] if row["method"] == "pretrained" and "sample_seed" in row else row["seed"])
 
 
 def _title(number: int, name: str) -> str:
