@@ -20,7 +20,7 @@ import types
 from typing import Any
 
 from .definitions import definitions
-from .messages import pack, receive, send, unpack
+from .messages import leaves_of, pack, receive, send, unpack
 from .walls import SCRATCH, enclose
 
 FOREVER = 1e6
@@ -48,7 +48,8 @@ def main() -> None:
         message = unpack(receive(line, FOREVER))
         name = message["function"]
         try:
-            reply = pack({"result": namespace[name](*message["arguments"], **message["named"])})
+            arguments = message["arguments"]
+            reply = pack({"result": namespace[name](*arguments, **message["named"])}, leaves_of(arguments))
         except NotImplementedError:
             reply = pack({"stub": True})
         except BaseException as error:

@@ -6,6 +6,7 @@ Either side may be lied to, so nothing here can run code, and no message grows: 
 import json
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 LARGEST = 8 << 20
@@ -16,9 +17,11 @@ class NoMessage(Exception):
     """The other side sent nothing that can be read. The reason is a sentence."""
 
 
-def pack(value: Any) -> bytes:
+def pack(value: Any, leaves: Sequence[Any] = ()) -> bytes:
     """Tensors, numbers, text, None, and lists and dicts of them as bytes; a tuple arrives as a list.
 
+    A graph does not cross. What crosses of it: that a tensor requires a gradient, and with leaves (tensors that do) the
+    slopes of each scalar by their elements.
     Raises TypeError for anything else, ValueError when it is larger than LARGEST.
     """
     import numpy as np
@@ -36,7 +39,15 @@ def pack(value: Any) -> bytes:
             dense = torch.view_as_real(value.detach().to_dense()) if value.is_complex() else value.detach().to_dense()
             name = f"{len(tensors)}"
             tensors[name] = dense.clone(memory_format=torch.contiguous_format)
-            return {"tensor": name, "complex": value.is_complex()}
+            told = {"tensor": name, "complex": value.is_complex()}
+            if not value.requires_grad or not value.is_floating_point():
+                return told
+            if leaves and not value.ndim:
+                slopes = torch.autograd.grad(
+                    value, leaves, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
+                return told | {"slopes": [flat(slope.detach()) for slope in slopes]}
+            return told | {"leaf": True}
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, list | tuple):
@@ -55,8 +66,8 @@ def pack(value: Any) -> bytes:
     return data
 
 
-def unpack(data: bytes) -> Any:
-    """The value that `pack` took. Raises NoMessage for any other bytes."""
+def unpack(data: bytes, leaves: Sequence[Any] = ()) -> Any:
+    """The value that `pack` took, each scalar as steep in the leaves as there. Raises NoMessage for any other bytes."""
     import torch
     from safetensors.torch import load
 
@@ -68,6 +79,10 @@ def unpack(data: bytes) -> Any:
         if "dict" in flat:
             return {str(name): full(one) for name, one in flat["dict"]}
         tensor = tensors[flat["tensor"]]
+        if flat.get("leaf"):
+            return tensor.requires_grad_()
+        for leaf, slope in zip(leaves, full(flat.get("slopes", [])), strict=False):
+            tensor = tensor + ((leaf - leaf.detach()) * slope.expand_as(leaf)).sum()
         return torch.view_as_complex(tensor) if flat["complex"] else tensor
 
     try:
@@ -77,6 +92,11 @@ def unpack(data: bytes) -> Any:
         raise
     except BaseException:  # whatever the other side made up; safetensors may panic, which is no Exception
         raise NoMessage("the answer was no tensor, number or list of such") from None
+
+
+def leaves_of(arguments: Sequence[Any]) -> list[Any]:
+    """The tensors among the arguments of a call by which its results may be differentiated."""
+    return [one for one in arguments if getattr(one, "requires_grad", False)]
 
 
 def send(line: socket.socket, data: bytes, seconds: float) -> None:

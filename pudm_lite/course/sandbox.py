@@ -118,7 +118,7 @@ class Child:
         finally:
             self.left = max(self.left - (time.monotonic() - began), 0.0)
         try:
-            reply = messages.unpack(data)
+            reply = messages.unpack(data, messages.leaves_of(arguments))
         except NoMessage as none:
             self.stop()
             raise WrongAnswer(str(none)) from None

@@ -1,5 +1,6 @@
 """What crosses the border arrives unchanged; what is made up there can neither run, grow, nor wait for ever."""
 
+import json
 import pickle
 import socket
 import time
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from pudm_lite.course.messages import LARGEST, NoMessage, pack, receive, send, unpack
+from pudm_lite.course.messages import LARGEST, NoMessage, leaves_of, pack, receive, send, unpack
 
 
 @pytest.fixture
@@ -43,6 +44,32 @@ def test_tensors_arrive_as_they_were(tensor):
     got = unpack(pack([tensor, tensor]))[1]
     assert got.dtype == tensor.dtype
     assert torch.equal(got, tensor.detach().to_dense())
+
+
+def test_the_slopes_of_a_scalar_arrive_with_it():
+    """As a call is answered: the arguments cross, the answer comes back, and the caller differentiates it."""
+    mine = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor(3.0, requires_grad=True)
+    theirs = unpack(pack(mine))
+    assert all(one.requires_grad for one in theirs)
+    a, b = theirs
+    answer = [(a**2).sum() * b, a.sum().detach(), (a.detach() * b).sum(), 2 * a]
+    full, cut, half, vector = unpack(pack(answer, leaves_of(theirs)), leaves_of(mine))
+    assert (full.tolist(), cut.tolist(), half.tolist(), vector.tolist()) == (15.0, 3.0, 9.0, [2.0, 4.0])
+    assert not cut.requires_grad
+    assert [one.tolist() for one in torch.autograd.grad(full, mine)] == [[6.0, 12.0], 5.0]
+    assert [one.tolist() for one in torch.autograd.grad(half, mine)] == [[0.0, 0.0], 3.0]
+
+
+@pytest.mark.parametrize("slope", [torch.ones(3), torch.ones(4, 4), "steep", None])
+def test_slopes_that_are_made_up_are_no_message(slope):
+    leaf, value = torch.ones(2, requires_grad=True), torch.tensor(1.0, requires_grad=True)
+    text = {"tensor": "0", "complex": False, "slopes": [slope]}
+    tensors = {"0": value.detach()}
+    if isinstance(slope, torch.Tensor):
+        text["slopes"], tensors["1"] = [{"tensor": "1", "complex": False}], slope
+    tensors["text"] = torch.frombuffer(bytearray(json.dumps(text).encode()), dtype=torch.uint8)
+    with pytest.raises(NoMessage):
+        unpack(save(tensors), [leaf])
 
 
 def test_arrays_of_numpy_arrive_as_tensors():

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ... import risks
 from .. import toy
-from .harness import Function, WrongAnswer, check, expect
+from .harness import Function, WrongAnswer, check, expect, slopes
 
 
 def _errors(n: int, low: float, high: float) -> Tensor:
@@ -157,70 +157,66 @@ def check_03_3(nonnegative_risk: Function) -> None:
     _expect_digits(nonnegative_risk, risks.nnpu)
 
 
-def _slopes(number: Callable[[Tensor, Tensor], Tensor], l_u: Tensor, l_s: Tensor) -> Tensor:
-    """d number / d l of every example of U, then of S, by central differences."""
-    slopes = []
-    for group in range(2):
-        for i in range(len((l_u, l_s)[group])):
-            ends = []
-            for step in (1e-5, -1e-5):
-                moved = [l_u.clone(), l_s.clone()]
-                moved[group][i] += step
-                ends.append(torch.as_tensor(number(*moved)).double())
-            slopes.append((ends[0] - ends[1]) / 2e-5)
-    return torch.stack(slopes)
+def _at_the_border() -> tuple[Tensor, Tensor, float]:
+    """l_u (4,), l_s (2,) and beta with L_U - beta L_S exactly 0, in any order of the sums: all are binary fractions."""
+    half = 0.5 * int(torch.randint(1, 4, ()))
+    return torch.tensor([0.25, 0.75, 0.5, 0.5]).double() * half, torch.tensor([1.5, 2.5]).double() * half, 0.25
 
 
 @check("03.4", "algorithm_1", points=2)
 def check_03_4(algorithm_1: Function) -> None:
     """algorithm_1(l_u, l_s, beta): (value of Eq. 19, objective to differentiate, whether the two have parted)."""
-    for negative in (False, True):
-        l_u, l_s, beta = _groups(negative)
-        answer = algorithm_1(l_u, l_s, beta)
-        if not isinstance(answer, tuple | list) or len(answer) != 3:
-            raise WrongAnswer("return three things: value, objective, clamped")
-        value, _, clamped = answer
-        right = risks.nnpu(l_u, l_s, beta)
-        push, u, s = _terms(l_u, l_s)
-        normal = u - beta * s
-        expect(
-            value,
-            right.value,
-            {
-                "your value is that of Eq. 18: the value to report is Eq. 19, with its maximum": beta * push + normal,
-                "your value is the objective: where L_U^- - beta L_S^- < 0 Eq. 19 is another number": -normal,
-                "your value has the sign of the branch turned": beta * push - normal,
-            }
-            | _risk_mistakes(l_u, l_s, beta, torch.relu),
-        )
-        if bool(clamped) != negative:
-            raise WrongAnswer(
-                "`clamped` is turned around or tests the wrong number: it is True where L_U^- - beta L_S^- < 0"
-            )
-
-        def slope_of(
-            normal_sign: float, push_weight: float, l_u: Tensor = l_u, l_s: Tensor = l_s, b: float = beta
-        ) -> Tensor:
-            push_slope = -1 / torch.expm1(l_s)
-            ones_u, ones_s = torch.ones_like(l_u) / len(l_u), torch.ones_like(l_s) / len(l_s)
-            return torch.cat([normal_sign * ones_u, b * ones_s * (push_weight * push_slope - normal_sign)])
-
-        def objective(l_u: Tensor, l_s: Tensor, beta: float = beta) -> Tensor:
-            return algorithm_1(l_u, l_s, beta)[1]
-
-        got = _slopes(objective, l_u, l_s)
-        hints = {
-            "where the normal part is negative your objective keeps beta L_S^+: line 7 leaves it out": (-1, 1),
-            "where the normal part is negative your objective has Eq. 19's own gradient, that of beta L_S^+ alone: "
-            "line 7 of Algorithm 1 climbs back instead": (0, 1),
-            "your objective still lowers L_U^- - beta L_S^- where it is negative: line 7 has a minus in front": (1, 0),
-            "your objective is Eq. 18 in both branches: line 7 of Algorithm 1 is another": (1, 1),
-            "your branches are exchanged: line 5 holds where L_U^- - beta L_S^- >= 0": (1, 1) if negative else (-1, 0),
-            "your objective does not depend on l_u and l_s here: nothing would be learned": (0, 0),
-        }
-        mistakes = {sentence: slope_of(*weights) for sentence, weights in hints.items()}
-        expect(got, slope_of(-1, 0) if negative else slope_of(1, 1), mistakes, tolerance=1e-5)
+    for l_u, l_s, beta in (_groups(False), _groups(True), _at_the_border()):
+        _expect_step(algorithm_1, l_u.requires_grad_(), l_s.requires_grad_(), beta)
     _expect_digits(lambda *batch: algorithm_1(*batch)[0], risks.nnpu)
+
+
+def _expect_step(algorithm_1: Function, l_u: Tensor, l_s: Tensor, beta: float) -> None:
+    """03.4 on one batch, two leaves: the value, the branch, and the gradient of the objective."""
+    answer = algorithm_1(l_u, l_s, beta)
+    if not isinstance(answer, tuple | list) or len(answer) != 3:
+        raise WrongAnswer("return three things: value, objective, clamped")
+    value, objective, clamped = answer
+    right = risks.nnpu(l_u, l_s, beta)
+    push, u, s = (term.detach() for term in _terms(l_u, l_s))
+    normal = u - beta * s
+    negative = bool(normal < 0)
+    special = {
+        "your value is that of Eq. 18: the value to report is Eq. 19, with its maximum": beta * push + normal,
+        "your value is the objective: where L_U^- - beta L_S^- < 0 Eq. 19 is another number": -normal,
+        "your value has the sign of the branch turned": beta * push - normal,
+    }
+    usual = _risk_mistakes(l_u.detach(), l_s.detach(), beta, torch.relu)
+    expect(value, right.value, special | usual)
+    if bool(clamped) != negative:
+        at_0 = " (at exactly 0 line 5 holds)" if normal == 0 else ""
+        raise WrongAnswer(
+            f"`clamped` is turned around or tests the wrong number: it is True where L_U^- - beta L_S^- < 0{at_0}"
+        )
+
+    def slope_of(normal_sign: float, push_weight: float) -> Tensor:
+        push_slope = -1 / torch.expm1(l_s.detach())
+        ones_u, ones_s = torch.ones_like(l_u) / len(l_u), torch.ones_like(l_s) / len(l_s)
+        return torch.cat([normal_sign * ones_u, beta * ones_s * (push_weight * push_slope - normal_sign)]).detach()
+
+    hints = {
+        "where the normal part is negative your objective keeps beta L_S^+: line 7 leaves it out": (-1, 1),
+        "where the normal part is negative your objective has Eq. 19's own gradient, that of beta L_S^+ alone: "
+        "line 7 of Algorithm 1 climbs back instead": (0, 1),
+        "your objective still lowers L_U^- - beta L_S^- where it is negative: line 7 has a minus in front": (1, 0),
+        "your objective is Eq. 18 in both branches: line 7 of Algorithm 1 is another": (1, 1),
+        "your branches are exchanged: line 5 holds where L_U^- - beta L_S^- >= 0": (-1, 0),
+        "your objective does not depend on l_u and l_s here: nothing would be learned": (0, 0),
+    }
+    if negative:
+        hints["your branches are exchanged: line 5 holds where L_U^- - beta L_S^- >= 0"] = (1, 1)
+    else:
+        hints = {
+            "your objective does not feel the push: line 5 has beta L_S^+, and its gradient (no .detach())": (1, 0),
+            "your objective feels the push alone: line 5 has L_U^- - beta L_S^- as well (no .detach())": (0, 1),
+        } | hints
+    mistakes = {sentence: slope_of(*weights) for sentence, weights in hints.items()}
+    expect(slopes(objective, l_u, l_s), slope_of(-1, 0) if negative else slope_of(1, 1), mistakes, tolerance=1e-5)
 
 
 @check("03.5", "absolute_risk")

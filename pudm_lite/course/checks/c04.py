@@ -66,8 +66,11 @@ def check_04_1(split_u_s: Function) -> None:
             "the same seed gave another split: seed a generator of your own, torch.Generator().manual_seed(seed), "
             "and pass it to every torch.randperm"
         )
-    if set(other[0].tolist()) == set(u.tolist()) or set(other[1].tolist()) == set(s.tolist()):
-        raise WrongAnswer("another seed gave the same images: draw them at random, do not take the first ones")
+    drawn = {"normal images of U": (u, False), "sensitive images of U": (u, True), "images of S": (s, True)}
+    for (name, (part, flag)), of_other in zip(drawn.items(), (other[0], other[0], other[1]), strict=True):
+        first, second = (set(one[is_sensitive[one] == flag].tolist()) for one in (part, of_other))
+        if first == second:
+            raise WrongAnswer(f"another seed gave the same images ({name}): draw them at random, do not take the first")
 
 
 def _wilson(p: float, n: float, z: float) -> tuple[float, float]:

@@ -44,10 +44,10 @@ def check_05_1(tail_shares: Function) -> None:
 
 @check("05.2", "naive_minimum", points=1)
 def check_05_2(naive_minimum: Function) -> None:
-    """Scattered ratios, and one threshold that no score reaches, where the ratio would be 0 / 0."""
-    q_p = torch.linspace(1, 0.02, 40, dtype=torch.float64)
+    """Scattered ratios, a threshold that no score reaches, where the ratio would be 0 / 0, and one that U's do not."""
+    q_p = torch.logspace(0, -3, 40, dtype=torch.float64)
     ratio = 0.3 + 0.4 * torch.rand(40, dtype=torch.float64)
-    ratio[int(torch.randint(5, 35, ()))] = 0.1 + 0.1 * torch.rand(())  # the minimum, neither first nor last
+    ratio[-2] = 0.1 + 0.1 * torch.rand(())  # the minimum where q_p is small: it counts, only q_p = 0 is left out
     ratio[1] = 0.8  # the largest, so that no other mistake can give it
     nothing = torch.zeros(1, dtype=torch.float64)
     q_u, q_p = torch.cat([ratio * q_p, nothing]), torch.cat([q_p, nothing])
@@ -65,6 +65,16 @@ def check_05_2(naive_minimum: Function) -> None:
             ),
             "that is the mean of the ratios; every ratio is at least beta, so take the smallest": ratio.mean(),
             "that is the ratio at the highest threshold, not the smallest ratio": ratio[-1],
+            "you left out thresholds with a small q_p as well: only q_p = 0 has no ratio": ratio[q_p[:-1] > 0.01].min(),
+        },
+    )
+    q_u[int(torch.randint(20, 35, ()))] = 0
+    expect(
+        naive_minimum(q_u, q_p),
+        0.0,
+        {
+            "a threshold that scores of S reach and none of U has the ratio 0, and it counts: leave out only those "
+            "with q_p = 0": ratio.min(),
         },
     )
 
@@ -112,9 +122,15 @@ def check_05_3(best_bin_estimate: Function) -> None:
 
 @check("05.4", "expected_normal_risk", points=2)
 def check_05_4(expected_normal_risk: Function) -> None:
-    """E[L_U - beta L_S] where U's true share is not beta."""
-    l_n, l_s = 1 + torch.rand(int(torch.randint(20, 40, ()))).double(), 4 + torch.rand(7).double()
-    true, beta = (float(0.05 + 0.3 * torch.rand(())) for _ in range(2))
+    """E[L_U - beta L_S] where beta is below U's true share, and where it is so far above it that this is negative."""
+    for off, size in ((-0.05 - 0.05 * float(torch.rand(())), 4), (0.1 + 0.1 * float(torch.rand(())), 25)):
+        true = float(0.15 + 0.2 * torch.rand(()))
+        _expect_normal_risk(expected_normal_risk, true, true + off, size)
+
+
+def _expect_normal_risk(expected_normal_risk: Function, true: float, beta: float, size: float) -> None:
+    """05.4 at one pair of shares; size: of the errors of S, where those of U are 1 to 2."""
+    l_n, l_s = 1 + torch.rand(int(torch.randint(20, 40, ()))).double(), size + torch.rand(7).double()
     n, s = l_n.mean(), l_s.mean()
     rest, turned = (true - beta) * s, (beta - true) * s
     expect(
@@ -132,6 +148,8 @@ def check_05_4(expected_normal_risk: Function) -> None:
             "the true share and beta are exchanged: U is made with the true share": (1 - beta) * n + turned,
             "that is E[L_U]: beta L_S is still to be taken away": (1 - true) * n + true * s,
             "the weights of L_N and L_S are exchanged": (1 - true) * s + (true - beta) * n,
+            "cut off at 0: the expectation may be negative, and that is where the clamp of Eq. 19 steps in": 0.0,
+            "the expectation may be negative: no absolute value here": -(1 - true) * n - rest,
             "average the errors of each group; these are sums": (1 - true) * l_n.sum() + (true - beta) * l_s.sum(),
         },
     )

@@ -1,58 +1,72 @@
 """Checks of notebook 06: groups of classes, epochs and steps, the Fréchet distance axis by axis and its limit."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 
-from .harness import Function, check, expect
+from .harness import Function, check, expect, expect_bool
 
-NAMES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "ship"]
+NORMAL = ["car", "caterpillar", "deer"]
+SENSITIVE = ["airplane", "carriage", "cat", "dog", "ship"]
+"""One name holds a normal name, and a normal name holds one: whoever looks for parts of names is wrong both ways."""
 
 
 @check("06.1", "is_normal", points=1)
 def check_06_1(is_normal: Function) -> None:
     """Classes in a random order, so that neither their names' order nor their number in `normal` can be guessed."""
-    alphabetical = {2, 5, 7}
-    while alphabetical in ({2, 5, 7}, {0, 1, 2}):  # or a mistake would be right by chance, or look like another
-        classes = [NAMES[i] for i in torch.randperm(len(NAMES)).tolist()]
-        normal = [classes[i] for i in (5, 2, 7)]
-        alphabetical = {sorted(classes).index(name) for name in normal}
+    names = NORMAL + SENSITIVE
+    alphabet = {sorted(names).index(name) for name in NORMAL}
+    places = alphabet
+    while places in (alphabet, {0, 1, 2}):  # or a mistake would be right by chance
+        classes = [names[i] for i in torch.randperm(8).tolist()]
+        normal = [NORMAL[i] for i in torch.randperm(3).tolist()]
+        places = {classes.index(name) for name in normal}
     labels = torch.cat([torch.arange(8), torch.randint(0, 8, (24,))])[torch.randperm(32)]
-    want = torch.isin(labels, torch.tensor([2, 5, 7]))
-    first = labels < len(normal)
+
+    def of(chosen: Iterable[str]) -> torch.Tensor:
+        return torch.isin(labels, torch.tensor([classes.index(name) for name in chosen]))
+
+    want, parts = of(normal), "that goes by parts of names: a cat is no caterpillar, a carriage no car"
     got = is_normal(labels, classes, normal)
     expect(
         got,
         want,
         {
             "that is the sensitive group: normal is True where the class's name is in `normal`": ~want,
-            "that takes the first classes for the normal ones: look up where each name stands in `classes`": first,
+            "that takes the first classes for the normal ones: look up where each name stands in `classes`": (
+                of(classes[:3])
+            ),
             "that takes the classes in the order of the alphabet: a label is a place in `classes` as it is given": (
-                torch.isin(labels, torch.tensor(list(alphabetical)))
+                torch.isin(labels, torch.tensor(list(alphabet)))
             ),
-            "that is one class of the group alone: an image is normal if its class is any of `normal`": labels == 5,
+            "that is one class of the group alone: an image is normal if its class is any of `normal`": of(normal[:1]),
             "that is one class of the group alone, the last: an image is normal if its class is any of `normal`": (
-                labels == 7
+                of(normal[-1:])
             ),
+            f"{parts}; a name is in `normal` as a whole or not at all": of([*normal, "cat"]),
+            f"{parts}; a class is named in `normal` as a whole or not at all": of([*normal, "carriage"]),
+            f"{parts}; names are the same as a whole or not at all": of([*normal, "cat", "carriage"]),
             "these are places in the data; wanted is True or False for every image": torch.nonzero(want)[:, 0],
         },
     )
+    expect_bool(got)
 
 
 @check("06.2", "steps_of", points=1)
 def check_06_2(steps_of: Function) -> None:
-    """Sizes that do not divide: where rounding happens decides by dozens of steps."""
-    epochs = int(torch.randint(20, 60, ()))
-    batch = 2 * int(torch.randint(16, 60, ()))
-    images = batch * int(torch.randint(5, 9, ())) + batch // 2 - 1  # the last batch of an epoch is not quite half full
-    if epochs * images % batch == 0:
-        epochs += 1
+    """Sizes that do not divide: where rounding happens decides by dozens of steps. And sizes that do."""
+    epochs, batch, images = 0, 1, 0
+    while not 0 < epochs * images % batch < batch // 2:  # else rounding to the nearest would be rounding up
+        epochs = int(torch.randint(20, 60, ()))
+        batch = 2 * int(torch.randint(16, 60, ()))
+        images = batch * int(torch.randint(5, 9, ())) + batch // 2 - 1  # an epoch's last batch is not quite half full
     want = math.ceil(epochs * images / batch)
     expect(
         steps_of(epochs, images, batch),
         float(want),
         {
-            "rounded down: the last images would not be seen; round up": float(want - 1),
+            "rounded down, or to the nearest: the last images would not be seen; round up": float(want - 1),
             "rounded in every epoch, downwards: batches run across the end of an epoch, so round once, at the end": (
                 float(epochs * (images // batch))
             ),
@@ -66,6 +80,18 @@ def check_06_2(steps_of: Function) -> None:
             "that is epochs times batch: a larger batch makes fewer steps": float(epochs * batch),
         },
         tolerance=1e-6,
+    )
+    while epochs * images % batch or math.ceil(epochs * (images / batch)) == epochs * images // batch:
+        epochs, images, batch = (int(torch.randint(low, 2 * low, ())) for low in (20, 500, 30))
+    want = epochs * images // batch
+    expect(
+        steps_of(epochs, images, batch),
+        float(want),
+        {
+            f"one too many where nothing is left over ({epochs} · {images} images are {want} batches of {batch}): "
+            "round up, do not add 1, and multiply before you divide: images / batch is not exact": want + 1.0,
+        },
+        tolerance=1e-9,
     )
 
 
@@ -107,9 +133,16 @@ def check_06_3(frechet_axes: Function) -> None:
 
 @check("06.4", "at_infinity", points=2)
 def check_06_4(at_infinity: Function) -> None:
-    """Distances that are a limit plus a slope over n, and off that by turns, so that only least squares fits."""
+    """Distances that are a limit plus a slope over n, and off that by turns, so that only least squares fits.
+
+    The second time the line ends below 0.
+    """
+    _expect_limit(at_infinity, limit=2 + float(torch.rand(())), slope=150 + 100 * float(torch.rand(())))
+    _expect_limit(at_infinity, limit=-0.5 - 0.2 * float(torch.rand(())), slope=800 + 100 * float(torch.rand(())))
+
+
+def _expect_limit(at_infinity: Function, limit: float, slope: float) -> None:
     n = torch.tensor([100.0, 160.0, 250.0, 400.0, 800.0], dtype=torch.float64)
-    limit, slope = 2 + float(torch.rand(())), 150 + 100 * float(torch.rand(()))
     off = torch.tensor([-0.1, 0.12, -0.12, 0.14, -0.1], dtype=torch.float64) + 0.01 * torch.randn(5).double()
     distance = limit + slope / n + off
 
@@ -134,6 +167,8 @@ def check_06_4(at_infinity: Function) -> None:
             "that takes two of the sizes alone, the first and the last: fit the line to all of them (least squares)": (
                 (n[-1] * distance[-1] - n[0] * distance[0]) / (n[-1] - n[0])
             ),
+            "cut off at 0: the value of the line was asked for; that it lies below 0 says how unsure it is": 0.0,
+            "the line ends below 0: its value was asked for, with its sign": -want,
             "that is 1/n over the distance: the distance is what is predicted, 1/n what it is predicted from": (
                 line(distance, 1 / n)[0]
             ),

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from ...risks import Whole, nnpu
 from ...sampling import timestep_grid
-from .harness import Function, check, expect
+from .harness import Function, WrongAnswer, check, expect, slopes
 
 
 def _total_and_steps() -> tuple[int, int]:
-    """A T that the number of steps does not divide; an odd number, so that no step ties.
+    """A T that the number of steps does not divide; an odd number, so that no step lies half-way.
 
     Drawn again where NumPy's arange, which Diffusers uses, is a step too long by rounding: that is no one's mistake.
     """
@@ -23,14 +23,20 @@ def _total_and_steps() -> tuple[int, int]:
 
 @check("08.1", "ddim_timesteps", points=1)
 def check_08_1(ddim_timesteps: Function) -> None:
-    """Trailing spacing, at a T and a number of steps that are drawn."""
-    total, steps = _total_and_steps()
+    """Trailing spacing, at a T and a number of steps that are drawn; then where every other step lies half-way."""
+    _expect_steps(ddim_timesteps, *_total_and_steps())
+    steps = 2 * int(torch.randint(4, 12, ()))
+    _expect_steps(ddim_timesteps, steps * int(torch.randint(5, 20, ())) + steps // 2, steps)
+
+
+def _expect_steps(ddim_timesteps: Function, total: int, steps: int) -> None:
     k = torch.arange(steps, dtype=torch.float64)
     want = timestep_grid(total, steps)
     stride = total // steps
+    exact = total - k * total / steps
     got = ddim_timesteps(total, steps)
     if isinstance(got, list | tuple):
-        got = torch.tensor([int(step) for step in got])
+        got = torch.tensor([float(step) if float(step) % 1 else int(step) for step in got])
     expect(
         got,
         want,
@@ -46,22 +52,34 @@ def check_08_1(ddim_timesteps: Function) -> None:
             "that is torch.linspace from T - 1 to 0: the gaps are (T - 1)/(S - 1); trailing spacing has T/S": (
                 torch.linspace(total - 1, 0, steps, dtype=torch.float64).round()
             ),
-            "the fractions were cut off: round, do not truncate": (total - k * total / steps).floor() - 1,
+            "halves were all rounded up; round() takes them to the even number, and so do the steps of DDIM": (
+                (exact + 0.5).floor() - 1
+            ),
+            "halves were all rounded down; round() takes them to the even number, and so do the steps of DDIM": (
+                (exact - 0.5).ceil() - 1
+            ),
+            "the fractions were cut off: round, do not truncate": exact.floor() - 1,
+            "every fraction was rounded up: round to the nearest": exact.ceil() - 1,
+            "1 was subtracted before rounding, which takes halves the other way: round first": (exact - 1).round(),
             "there is one step too many: the last image is not another step": torch.cat([want, want.new_zeros(1)]),
             "there is one step too many: t = -1 does not exist": torch.cat([want, want.new_full((1,), -1)]),
         },
         tolerance=1e-9,
     )
+    if torch.as_tensor(got).is_floating_point():
+        raise WrongAnswer("the values are right, as fractions: steps are places in alpha_bar, so end with .long()")
 
 
 @check("08.2", "half_way", points=2)
 def check_08_2(half_way: Function) -> None:
-    """A rising curve, measured at uneven steps, whose middle lies inside an interval."""
-    k = int(torch.randint(6, 10, ()))
+    """A rising curve, measured at uneven steps, whose middle lies inside an interval, far from the median snapshot."""
+    k = int(torch.randint(8, 11, ()))
     steps = torch.cat([torch.zeros(1), torch.randint(10, 60, (k - 1,)).double().cumsum(0)]).double()
     steps[-1] += 1 - steps[-1] % 2  # odd: half of it is no snapshot
-    rise = (0.5 + torch.rand(k - 1).double()).cumsum(0)
-    first, last = float(0.4 + 0.1 * torch.rand(())), float(0.9 + 0.1 * torch.rand(()))
+    jumps = 0.5 + torch.rand(k - 1).double()
+    jumps[(1, k - 3)[int(torch.randint(2, ()))]] += 1.2 * jumps.sum()  # there it passes the middle, early or late
+    rise = jumps.cumsum(0)
+    first, last = float(0.2 + 0.05 * torch.rand(())), float(0.9 + 0.08 * torch.rand(()))
     rates = torch.cat([torch.zeros(1).double(), rise / rise[-1]]) * (last - first) + first
 
     def crossing(target: float) -> Tensor:
@@ -83,6 +101,14 @@ def check_08_2(half_way: Function) -> None:
                 crossing(last / 2)
             ),
             "half of the *change* is to be added to the first rate": crossing((last - first) / 2),
+            "that is the snapshot in the middle, where the median of the rates is passed; half of the way lies midway "
+            "between first and last rate": crossing(float(rates.median())),
+            "that is where the median of the rates is passed; half of the way lies midway between first and last": (
+                crossing(float(rates.quantile(0.5)))
+            ),
+            "that is where the mean of the rates is passed; half of the way lies midway between first and last": (
+                crossing(float(rates.mean()))
+            ),
             "that is the snapshot after the crossing: go a straight line from the one before": steps[after],
             "that is the snapshot before the crossing: go on in a straight line to the one after": steps[after - 1],
             "that is half of the steps; the question is when *the rate* is half-way": steps[-1] / 2,
@@ -140,12 +166,11 @@ def check_08_4(whole_branch: Function) -> None:
     own = sum_u / n_u - beta * (sum_s / n_s).nan_to_num(0)  # (cases, pieces)
     mean_u, mean_s = sum_u.sum(1) / n_u.sum(1), sum_s.sum(1) / n_s.sum(1)
     want = mean_u - beta * mean_s < 0
-    got = torch.tensor(
-        [
-            float(torch.as_tensor(whole_branch(sum_u[i], sum_s[i], n_u[i], n_s[i], beta)).to(torch.float64))
-            for i in range(cases)
-        ]
-    )
+
+    def branch(sums_u: Tensor, sums_s: Tensor, counts_u: Tensor, counts_s: Tensor, beta: float) -> Tensor:
+        return torch.as_tensor(whole_branch(sums_u, sums_s, counts_u, counts_s, beta)).to(torch.float64)
+
+    got = torch.stack([branch(sum_u[i], sum_s[i], n_u[i], n_s[i], beta) for i in range(cases)])
     expect(
         got,
         want.double(),
@@ -170,11 +195,18 @@ def check_08_4(whole_branch: Function) -> None:
             "only the first piece was asked: add up over all of them": (own[:, 0] < 0).double(),
         },
     )
+    # binary fractions, so that L_U - beta L_S is exactly 0 in whatever order it is computed
+    at_0 = torch.tensor([[2.0, 4.0], [3.0, 3.0], [4.0, 4.0], [1.0, 1.0]]).double()
+    border = "at exactly 0 the clamp is not active: Algorithm 1 takes line 5 for L_U - beta L_S >= 0"
+    expect(branch(*at_0, 0.25), 0.0, {border: 1.0})
 
 
 @check("08.5", "piece_share", points=2)
 def check_08_5(piece_share: Function) -> None:
-    """A batch in three pieces of unequal size: each share, in both branches; together they are Algorithm 1's step."""
+    """A batch in three pieces of unequal size: each share and its gradient, in both branches; then a tiny l.
+
+    Together the shares are Algorithm 1's step.
+    """
     beta = float(0.2 + 0.2 * torch.rand(()))
     l_u, l_s = 0.7 + torch.rand(9).double(), 0.5 + torch.rand(5).double()
     l_u[:2] -= 0.6
@@ -218,9 +250,26 @@ def check_08_5(piece_share: Function) -> None:
                     beta * pushed + normal
                 ),
             }
+            leaves = u.clone().requires_grad_(), s.clone().requires_grad_()
+            got, want = piece_share(*leaves, n_u, n_s, beta, clamped), nnpu(*leaves, beta, whole).objective
+            expect(got, want.detach(), common | (line_7 if clamped else line_5), tolerance=1e-7)
+            slope = slopes(want, *leaves)
+            no_push = torch.cat([torch.ones_like(u) / n_u, -beta * torch.ones_like(s) / n_s])
+            cut = "the number is right, its gradient is not; cut off (by .detach(), .item() or torch.no_grad()) is"
             expect(
-                piece_share(u, s, n_u, n_s, beta, clamped),
-                nnpu(u, s, beta, whole).objective,
-                common | (line_7 if clamped else line_5),
+                slopes(got, *leaves),
+                slope,
+                {
+                    f"{cut} the push": -no_push if clamped else no_push,
+                    f"{cut} the errors of U": torch.cat([0 * u, slope[len(u) :]]),
+                    f"{cut} the errors of S": torch.cat([slope[: len(u)], 0 * s]),
+                },
                 tolerance=1e-7,
             )
+    l_u, l_s = torch.ones(4), torch.full((2,), 1e-7)
+    digits = "right, but not for an l of 1e-7 in single precision: write the push with torch.expm1"
+    try:
+        got = piece_share(l_u, l_s, 8, 4, 0.5, False)
+        expect(got, nnpu(l_u.double(), l_s.double(), 0.5, Whole(8, 4, 0, 1.0)).objective, tolerance=2e-3)
+    except WrongAnswer as wrong:
+        raise WrongAnswer(f"{digits} ({wrong})") from None

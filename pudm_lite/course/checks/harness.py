@@ -47,13 +47,31 @@ class Check:
     def examine(self, function: Function) -> None:
         """Raises WrongAnswer, or NotImplementedError for a stub. An error inside the function is a wrong answer."""
         try:
-            self.body(function)
+            self.body(_leaving_arguments_alone(function))
         except (WrongAnswer, NotImplementedError):
             raise
         except Exception as error:
             raise WrongAnswer(
                 f"exercise {self.exercise}: `{self.function}` stopped with {type(error).__name__}: {error}"
             ) from None
+
+
+def _leaving_arguments_alone(function: Function) -> Function:
+    """The function, whose calls raise WrongAnswer where they change a tensor or a list that they were given."""
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        given = [one for one in (*arguments, *named.values()) if isinstance(one, Tensor | list)]
+        before = [one.detach().clone() if isinstance(one, Tensor) else list(one) for one in given]
+        result = function(*arguments, **named)
+        for one, was in zip(given, before, strict=True):
+            if not (torch.equal(one, was) if isinstance(was, Tensor) else one == was):
+                raise WrongAnswer(
+                    "your function changes what it was given (an in-place operation such as x += 1, x.clamp_() or "
+                    "names.sort()): whoever called it still needs that; make a new value"
+                )
+        return result
+
+    return called
 
 
 def check(exercise: str, function: str, points: int = 1) -> Callable[[Callable[[Function], None]], Check]:
@@ -103,3 +121,25 @@ def expect(
     raise WrongAnswer(
         f"a value is {value.flatten()[worst]:.6g}; it should be {right.flatten()[worst]:.6g} (the largest difference)"
     )
+
+
+def expect_bool(got: Any) -> None:
+    """Raise WrongAnswer unless `got`, whose values are right, is of bool: 0 and 1 would pick places, not mask them."""
+    if torch.as_tensor(got).dtype != torch.bool:
+        raise WrongAnswer(
+            "the values are right, as numbers: return True and False (bool); as an index 0 and 1 are places"
+        )
+
+
+def slopes(got: Any, *leaves: Tensor) -> Tensor:
+    """The gradient of a scalar `got` by each element of the leaves, in a row. Raises WrongAnswer when it has none."""
+    if not isinstance(got, Tensor) or not got.requires_grad:
+        raise WrongAnswer(
+            "backward() finds nothing in what you return: it is a plain number, or was cut off by .item(), float() or "
+            ".detach(); keep tensors to the end"
+        )
+    if got.ndim:
+        raise WrongAnswer(f"backward() starts from one number; yours has shape {tuple(got.shape)}")
+    found = torch.autograd.grad(got, leaves, allow_unused=True)
+    parts = (torch.zeros_like(leaf) if one is None else one for leaf, one in zip(leaves, found, strict=True))
+    return torch.cat([part.flatten() for part in parts])

@@ -9,8 +9,8 @@ def wrong(check, answer, message):
     return pytest.param(check, answer, message, id=f"{check.exercise} {message[:40]}")
 
 
-def passes(check, answer, repeats=5):
-    """The values are drawn fresh each time."""
+def passes(check, answer, repeats=20):
+    """The values are drawn fresh each time: a right answer must not fail once."""
     for _ in range(repeats):
         check.examine(answer)
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from answers import passes
 from torch.nn import functional as F
 
 from pudm_lite.course.checks.c03 import check_03_1, check_03_2, check_03_3, check_03_4, check_03_5, check_03_6
@@ -47,6 +48,34 @@ def algorithm_with_another_constant(l_u, l_s, beta):
     return (value, 7 + beta * push(l_s).mean() + normal, 0) if normal >= 0 else [value, 3 - normal, torch.tensor(1)]
 
 
+def algorithm_straight_through(l_u, l_s, beta):
+    """The number is that of Eq. 19, the gradient that of Algorithm 1: the gradient decides."""
+    value, objective, clamped = algorithm_by_package(l_u, l_s, beta)
+    return value, value + (objective - objective.detach()), clamped
+
+
+def algorithm_cut(what):
+    """Algorithm 1 with part of its objective cut off from the graph."""
+
+    def answer(l_u, l_s, beta):
+        value, _, clamped = algorithm_by_package(l_u, l_s, beta)
+        plus, normal = beta * push(l_s).mean(), l_u.mean() - beta * l_s.mean()
+        if what == "push":
+            plus = plus.detach()
+        elif what == "normal":
+            normal = normal.detach()
+        objective = -normal if clamped else plus + normal
+        return value, float(objective.detach()) if what == "all" else objective, clamped
+
+    return answer
+
+
+def algorithm_above_0(l_u, l_s, beta):
+    value, objective, _ = algorithm_by_package(l_u, l_s, beta)
+    normal = l_u.mean() - beta * l_s.mean()
+    return value, objective if normal > 0 else -normal, bool(normal <= 0)
+
+
 def absolute_by_max(l_u, l_s, beta):
     normal = l_u.mean() - beta * l_s.mean()
     return beta * push(l_s).mean() + torch.maximum(normal, -normal)
@@ -83,15 +112,15 @@ def variance_with_covariance(l_u, l_s, beta, n_u, n_s):
         (check_03_3, nonnegative_by_if),
         (check_03_4, algorithm_by_package),
         (check_03_4, algorithm_with_another_constant),
+        (check_03_4, algorithm_straight_through),
         (check_03_5, lambda u, s, b: abspu(u, s, b).value),
         (check_03_5, absolute_by_max),
         (check_03_6, variance),
         (check_03_6, variance_with_covariance),
     ],
 )
-def test_right_answers_pass(check, answer, capsys):
-    check(answer)
-    assert "is right" in capsys.readouterr().out
+def test_right_answers_pass(check, answer):
+    passes(check, answer)
 
 
 def wrong_algorithm(negative_objective, value=None):
@@ -157,6 +186,10 @@ WRONG = [
     ),
     (check_03_4, lambda u, s, b: algorithm_by_package(u, s, b)[0], "return three things"),
     (check_03_4, algorithm_naively, "torch.expm1"),
+    (check_03_4, algorithm_cut("push"), "does not feel the push"),
+    (check_03_4, algorithm_cut("normal"), "feels the push alone"),
+    (check_03_4, algorithm_cut("all"), r"backward\(\) finds nothing"),
+    (check_03_4, algorithm_above_0, "at exactly 0 line 5 holds"),
     # 03.5
     (check_03_5, unbiased_in_one_mean, "absolute value is missing"),
     (check_03_5, nonnegative_by_relu, "with the maximum"),

@@ -25,6 +25,17 @@ def table_06_1(labels, classes, normal):
     return torch.tensor([name in set(normal) for name in classes])[labels]
 
 
+def named(same):
+    """An image is normal where `same` says so of its class's name and the normal names."""
+    return lambda labels, classes, normal: torch.tensor([same(classes[label], normal) for label in labels.tolist()])
+
+
+def sorted_in_place(names):
+    names.sort()
+    names.append(names[0])
+    return names
+
+
 def right_06_2(epochs, images, batch):
     return math.ceil(epochs * images / batch)
 
@@ -82,7 +93,22 @@ WRONG = [
     wrong(check_06_1, lambda y, c, n: y == c.index(n[0]), "one class"),
     wrong(check_06_1, lambda y, c, n: y == c.index(n[-1]), "the last"),
     wrong(check_06_1, lambda y, c, n: torch.nonzero(right_06_1(y, c, n))[:, 0], "places in the data"),
+    wrong(
+        check_06_1, named(lambda name, normal: any(name in one for one in normal)), "a name is in `normal` as a whole"
+    ),
+    wrong(check_06_1, named(lambda name, normal: any(one in name for one in normal)), "a class is named in `normal`"),
+    wrong(
+        check_06_1,
+        named(lambda name, normal: any(one in name or name in one for one in normal)),
+        "names are the same as a whole",
+    ),
+    wrong(check_06_1, lambda y, c, n: right_06_1(y, c, n).int(), "as numbers: return True and False"),
+    wrong(check_06_1, lambda y, c, n: [int(value) for value in loop_06_1(y, c, n)], "return True and False"),
+    wrong(check_06_1, lambda y, c, n: right_06_1(y, c, sorted_in_place(n)), "changes what it was given"),
     wrong(check_06_2, lambda e, n, b: e * n // b, "rounded down"),
+    wrong(check_06_2, lambda e, n, b: round(e * n / b), "or to the nearest"),
+    wrong(check_06_2, lambda e, n, b: e * n // b + 1, "do not add 1"),
+    wrong(check_06_2, lambda e, n, b: math.ceil(e * (n / b)), "multiply before you divide"),
     wrong(check_06_2, lambda e, n, b: e * (n // b), "downwards"),
     wrong(check_06_2, lambda e, n, b: e * math.ceil(n / b), "upwards"),
     wrong(check_06_2, lambda e, n, b: math.ceil(n / b), "one epoch"),
@@ -104,6 +130,8 @@ WRONG = [
     wrong(check_06_4, polyfit(lambda n, d: n.log(), lambda n, d: d), "log n"),
     wrong(check_06_4, polyfit(lambda n, d: d, lambda n, d: 1 / n), "over the distance"),
     wrong(check_06_4, lambda n, d: np.polyfit((1 / n).numpy(), d.numpy(), 1)[0], "the slope"),
+    wrong(check_06_4, lambda n, d: max(0.0, float(right_06_4(n, d))), "cut off at 0"),
+    wrong(check_06_4, lambda n, d: abs(float(right_06_4(n, d))), "with its sign"),
     wrong(check_06_4, lambda n, d: d[-1], "largest n"),
     wrong(check_06_4, lambda n, d: d.mean(), "mean of the distances"),
     wrong(check_06_4, lambda n, d: (n[-1] * d[-1] - n[-2] * d[-2]) / (n[-1] - n[-2]), "two of the sizes alone"),

@@ -41,6 +41,14 @@ def truncated(total, steps):
     return torch.tensor([total * (steps - k) // steps - 1 for k in range(steps)])
 
 
+def places(total, steps):
+    return [total * (steps - k) / steps for k in range(steps)]
+
+
+def half_up(total, steps):
+    return [int(x + 0.5) - 1 for x in places(total, steps)]
+
+
 def right_08_2(steps, rates):
     target = (rates[0] + rates[-1]) / 2
     i = int((rates >= target).nonzero()[0, 0])
@@ -93,6 +101,10 @@ def tensor_08_4(sums_u, sums_s, counts_u, counts_s, beta):
     return torch.lt(sums_u.sum() * counts_s.sum(), beta * sums_s.sum() * counts_u.sum())
 
 
+def at_or_below_0(sums_u, sums_s, counts_u, counts_s, beta):
+    return bool(sums_u.sum() / counts_u.sum() - beta * sums_s.sum() / counts_s.sum() <= 0)
+
+
 def own(sums_u, sums_s, counts_u, counts_s, beta):
     return sums_u / counts_u - beta * (sums_s / counts_s).nan_to_num(0)
 
@@ -103,7 +115,14 @@ def share(l_u, l_s, n_u, n_s, beta, clamped, push=lambda l: -torch.log(-torch.ex
     return -normal if clamped else pushed + normal
 
 
-def loop_08_5(l_u, l_s, n_u, n_s, beta, clamped):
+def straight_08_5(l_u, l_s, n_u, n_s, beta, clamped):
+    """One sum over the images of each group, each with all that it costs."""
+    if clamped:
+        return (beta / n_s * l_s).sum() - (l_u / n_u).sum()
+    return sum(l / n_u for l in l_u) + sum((-torch.log(-torch.expm1(-l)) - l) * beta / n_s for l in l_s)
+
+
+def in_numbers_08_5(l_u, l_s, n_u, n_s, beta, clamped):
     total = sum(l / n_u for l in l_u.tolist()) - sum(beta * l / n_s for l in l_s.tolist())
     if clamped:
         return -total
@@ -147,7 +166,7 @@ RIGHT = [
     (check_08_4, loop_08_4),
     (check_08_4, tensor_08_4),
     (check_08_5, share),
-    (check_08_5, loop_08_5),
+    (check_08_5, straight_08_5),
 ]
 
 WRONG = [
@@ -185,6 +204,27 @@ WRONG = [
     wrong(check_08_4, lambda u, s, n, m, beta: right_08_4(beta * u, s, n, m, 1.0), "not of L_U"),
     wrong(check_08_4, lambda u, s, n, m, beta: u.sum() < beta * s.sum(), "sums are compared"),
     wrong(check_08_4, lambda *a: bool(own(*a)[0] < 0), "only the first piece"),
+    wrong(check_08_1, half_up, "halves were all rounded up"),
+    wrong(check_08_1, lambda total, steps: [math.ceil(x - 0.5) - 1 for x in places(total, steps)], "all rounded down"),
+    wrong(check_08_1, lambda total, steps: [math.ceil(x) - 1 for x in places(total, steps)], "every fraction was"),
+    wrong(check_08_1, lambda total, steps: right_08_1(total, steps).double(), "end with .long"),
+    wrong(check_08_1, lambda total, steps: [x - 1 for x in places(total, steps)], "the largest difference"),
+    wrong(check_08_2, crossing_of(lambda rates: np.sort(rates)[(len(rates) - 1) // 2]), "median of the rates"),
+    wrong(check_08_2, crossing_of(np.median), "median of the rates"),
+    wrong(check_08_2, crossing_of(np.mean), "mean of the rates"),
+    wrong(check_08_2, crossing_of(lambda rates: (rates[-1] - rates[0]) / 2), "to be added to the first rate"),
+    wrong(check_08_2, lambda steps, rates: steps.median(), "snapshot in the middle"),
+    wrong(check_08_4, lambda *a: at_or_below_0(*a), "at exactly 0 the clamp is not active"),
+    wrong(check_08_5, in_numbers_08_5, r"backward\(\) finds nothing"),
+    wrong(check_08_5, lambda *a: share(*a).detach(), r"backward\(\) finds nothing"),
+    wrong(check_08_5, lambda *a: share(*a, push=lambda l: -torch.log(-torch.expm1(-l.detach()))), "cut off.*the push"),
+    wrong(check_08_5, lambda u, *rest: share(u.detach(), *rest), "the errors of U"),
+    wrong(check_08_5, lambda u, s, *rest: share(u, s.detach(), *rest), "the errors of S"),
+    wrong(
+        check_08_5,
+        lambda *a: share(*a, push=lambda l: -torch.log(1 - torch.exp(-l))),
+        "write the push with torch.expm1",
+    ),
     wrong(check_08_5, of_the_piece, "sizes of the whole batch"),
     wrong(check_08_5, keeps_the_push, "line 7: where the clamp is active the push is left out"),
     wrong(check_08_5, lambda u, s, n, m, beta, c: share(u, s, n, m, beta, c) * (-1 if c else 1), "the step climbs"),

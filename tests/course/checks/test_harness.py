@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pudm_lite.course.checks import all_checks
-from pudm_lite.course.checks.harness import CHECKS, WrongAnswer, check, expect
+from pudm_lite.course.checks.harness import CHECKS, WrongAnswer, check, expect, expect_bool, slopes
 
 
 @pytest.fixture
@@ -66,6 +66,42 @@ def test_an_imaginary_part_that_is_not_0_is_wrong(wrong):
     expect(torch.tensor([1 + 0j, 1]), torch.ones(2), {"never": torch.zeros(2)})
     with pytest.raises(WrongAnswer, match="the square"):
         expect(torch.tensor([4 + 0j]), torch.tensor([2.0]), {"the square": torch.tensor([4.0])})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda x: x.mul_(2), lambda x: torch.add(x, x, out=x), lambda x: torch.from_numpy(x.numpy().__imul__(2))],
+)
+def test_an_answer_that_changes_what_it_was_given_is_wrong(answer):
+    @check("99.2", "double")
+    def examine(double):
+        x = torch.rand(5)
+        expect(double(x), 2 * x if float(x.sum()) < 0 else x)  # sees the changed x
+
+    try:
+        with pytest.raises(WrongAnswer, match="changes what it was given"):
+            examine(answer)
+    finally:
+        del CHECKS["99.2"]
+
+
+def test_values_that_are_no_bool_are_told_from_those_that_are():
+    for right in (torch.tensor([True, False]), [True, False], torch.tensor([1]) > 0):
+        expect_bool(right)
+    for numbers in (torch.tensor([1, 0]), [1.0, 0.0]):
+        with pytest.raises(WrongAnswer, match="as numbers"):
+            expect_bool(numbers)
+
+
+def test_slopes_are_those_of_autograd_and_their_absence_is_said():
+    a, b = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor(3.0, requires_grad=True)
+    assert slopes((a**2).sum() * b, a, b).tolist() == [6.0, 12.0, 5.0]
+    assert slopes(a.sum(), a, b).tolist() == [1.0, 1.0, 0.0]
+    for none in (3.0, None, a.sum().item(), a.sum().detach()):
+        with pytest.raises(WrongAnswer, match="finds nothing"):
+            slopes(none, a)
+    with pytest.raises(WrongAnswer, match="one number"):
+        slopes(2 * a, a)
 
 
 def test_shapes_are_compared_before_a_tensor_is_made_dense():
