@@ -73,7 +73,7 @@ print(f"mode: {MODE}; each small model is trained for {SIZE['steps']} steps and 
 #
 # $\mathcal U$ holds $N$ unlabeled images $\mathbf x^{(n)}$, a share $\beta$ of them sensitive; $\mathcal S$ holds $M$ labelled sensitive images $\tilde{\mathbf x}^{(m)}$. A *risk* is the one number, made of the errors $\ell$ of all these images, that a training makes small. The usual one is the mean of $\ell$ over $\mathcal U$ (Eq. 9, *unsupervised*).
 #
-# The paper's MNIST experiment has ten classes and needs a complete run to be worth reading (it comes at the end, from recorded rows). To *watch* the supervised risk at work we take two classes: **zeros are normal, ones are sensitive**. The proportions are those of the paper's Table 1: ten normal images to each sensitive one in $\mathcal U$, and as many labelled sensitive images in $\mathcal S$ as are hidden in $\mathcal U$.
+# The paper's MNIST experiment has ten classes and needs a complete run to be worth reading (it comes at the end, from recorded rows). To *watch* the supervised risk at work we take two classes: **zeros are normal, ones are sensitive**. The proportions are those of the paper's Table 1: ten normal images to each sensitive image in $\mathcal U$, and as many labelled sensitive images in $\mathcal S$ as are hidden in $\mathcal U$.
 
 # %%
 train, test = mnist(train=True), mnist(train=False)
@@ -192,7 +192,7 @@ style.show(figure, alt="The objective l_u - l_s falls by many powers of ten and 
 #
 # The densities are what the data are; $w$ is what we chose. It carries the unit of $\ell$ squared, and at given densities $\ell^*$ is whatever $w$ makes it: nothing in the problem says which $w$ is right.
 #
-# Two words for the rest of the notebook. The term of $\mathcal S$ that raises $\ell$ is the **push**, and its *strength* at some $\ell$ is its slope there, without the sign: how much is gained by raising $\ell$ a little. What lowers $\ell$ is the **pull**: the term $\ell$ of each image of $\mathcal U$, with slope 1. Of all images of $\mathcal U$ only the hidden sensitive ones, a share $\beta$, look like those of $\mathcal S$, so the pull on sensitive images has strength $\beta$.
+# Two words for the rest of the notebook. The term of $\mathcal S$ that raises $\ell$ is the **push**, and its *strength* at some $\ell$ is its slope there, without the sign: how much is gained by raising $\ell$ a little. What lowers $\ell$ is the **pull**: the term $\ell$ of each image of $\mathcal U$, with slope 1. Of all images of $\mathcal U$ only the hidden sensitive images, a share $\beta$, look like those of $\mathcal S$, so the pull on sensitive images has strength $\beta$.
 #
 # Below: the strength of the push $w/\ell$, that is $w/\ell^2$, for three weights. The thick orange curve is ahead of its time: it is the push that Section 4 derives (Eq. 11), drawn here to compare.
 
@@ -724,7 +724,7 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 #
 # ## 10. The same question, from complete runs
 #
-# `data/results/figure1.jsonl` holds the complete runs behind Figure 1: even digits normal, odd ones sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. (`tables.jsonl`, the README's tables, holds all three methods at three seeds, for both roles.) We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
+# `data/results/figure1.jsonl` holds the complete runs behind Figure 1: even digits normal, odd digits sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. (`tables.jsonl`, the README's tables, holds all three methods at three seeds, for both roles.) We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
 
 # %%
 found = {}

@@ -131,7 +131,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** In $\mathcal U$ every odd digit is there, about 500 of each, hidden among ten times as many even ones. $\mathcal S$ is as large as that hidden part and looks just like it: this is what the mixture of Eq. 13 assumes, that the labelled sensitive images and the hidden ones come from one distribution. If your $\mathcal S$ lacked the sevens, the method would go on drawing sevens.
+# **Reading it.** In $\mathcal U$ every odd digit is there, about 500 of each, hidden among ten times as many even digits. $\mathcal S$ is as large as that hidden part and looks just like it: this is what the mixture of Eq. 13 assumes, that the labelled sensitive images and the hidden ones come from one distribution. If your $\mathcal S$ lacked the sevens, the method would go on drawing sevens.
 #
 # ### Exercise 04.1: the split
 #
@@ -265,7 +265,7 @@ for method, done in runs.items():
 # %% [markdown]
 # **Reading it** (lab mode; the few steps of `fast` mode show no difference yet). On the left the three lines are hardly told apart, `nnpu` a little above: all methods learn $\mathcal U$ alike. On the right `nnpu` lies above the others: the error of sensitive images stops falling where it would have gone on. `supervised` ends about where `unsupervised` ends: its push $\mathcal L_{\mathcal S}^+$ sleeps at most noise levels, and besides, the odd digits in $\mathcal U$ pull the other way (Section 3.1). Nothing explodes, as it would if one simply maximised $\ell$ on $\mathcal S$. (The unsupervised method never uses $\mathcal S$; it looks at it every tenth step, for this picture alone, so its line is the jagged one.)
 #
-# The lift of $\mathcal S$ is a few units of $\ell$, no more. So a network need not be made blind to odd digits to stop drawing them (the next section counts): a picture is made in many steps, and at each of them a somewhat less odd guess is enough to turn the path a little.
+# The lift of $\mathcal S$ is a few units of $\ell$, no more. So a network need not be made blind to odd digits to stop drawing them (the next section counts): a picture is made in many steps, and at each of them a guess that is a little less like an odd digit is enough to turn the path.
 #
 # ## 4. Figure 1
 #
@@ -563,7 +563,7 @@ for method, part in zip(("unsupervised", "nnpu"), evens, strict=True):
     print(f"{method:13s} {distance:.2f} ± {1.96 * error:.2f}")
 
 # %% [markdown]
-# The *floor* is what perfect samples would get: $n$ real digits against the other real ones. It is not 0, because $n$ images estimate a covariance with an error; and that is why a distance means nothing without its $n$. (It is itself a draw: at $n = 400$ between about 0.1 and 0.5 from one choice of digits to another. The number above is one draw, the figure below a mean of four.)
+# The *floor* is what perfect samples would get: $n$ real digits against the other real digits. It is not 0, because $n$ images estimate a covariance with an error; and that is why a distance means nothing without its $n$. (It is itself a draw: at $n = 400$ between about 0.1 and 0.5 from one choice of digits to another. The number above is one draw, the figure below a mean of four.)
 
 # %%
 sizes = [n for n in (32, 64, 100, 200, 400, 1000, 2000) if n <= N]
@@ -641,9 +641,9 @@ print(f"{errors} errors; even called odd {crossing[0]}, odd called even {crossin
 print(f"accuracy {data.judge.accuracy:.4f}; normal called normal {kept:.4f}, sensitive called sensitive {caught:.4f}")
 
 # %% [markdown]
-# **Reading it.** Of the judge's 59 errors only the 26 framed ones cross between even and odd, 4 and 9 among them; a 6 called 0 costs the rate nothing. So for this question the judge is better than its accuracy says.
+# **Reading it.** Of the judge's 59 errors only the 26 in frames cross between even and odd, 4 and 9 among them; a 6 called 0 costs the rate nothing. So for this question the judge is better than its accuracy says.
 #
-# With $a$ the share of normal images called normal and $b$ the share of sensitive ones called sensitive, a true rate $p$ is seen as
+# With $a$ the share of normal images called normal and $b$ the share of sensitive images called sensitive, a true rate $p$ is seen as
 #
 # $$r = a\,p + (1-b)(1-p), \qquad\text{so}\qquad p = \frac{r - (1-b)}{a + b - 1},$$
 #
@@ -1000,7 +1000,7 @@ for name, a, b, seen in found:
 # %% [markdown]
 # **Reading it** (lab mode). With rows covered, the judge loses even digits ($a$ falls), and the raw rate of the good network falls by several points: a bad judge makes a good model look bad. Noise is worse, because it flatters: to this judge noise looks like an 8, so $a$ stays near 1, $b$ collapses, and every raw rate *rises*. A judge that calls everything normal finds every model perfect, and its rate alone will not tell you.
 #
-# On the left the truth is known: the corrected rate stays near it through every pair of glasses, and its interval grows like $1/(a+b-1)$. On the right the correction serves nearly as well for covered rows, and fails for noise. At 6 % noise the judge still catches 96 % of *real* odd digits, so the formula corrects little; but of the unsupervised network's odd samples it misses half. $a$ and $b$ were measured on real digits, and samples are not real ones: where they are softer, the same noise hides more. What the correction cannot mend must be said beside the number: who judged, and with which errors.
+# On the left the truth is known: the corrected rate stays near it through every pair of glasses, and its interval grows like $1/(a+b-1)$. On the right the correction serves nearly as well for covered rows, and fails for noise. At 6 % noise the judge still catches 96 % of *real* odd digits, so the formula corrects little; but of the unsupervised network's odd samples it misses half. $a$ and $b$ were measured on real digits, and samples are not real digits: where they are softer, the same noise hides more. What the correction cannot mend must be said beside the number: who judged, and with which errors.
 #
 # ## 10. What to take along
 #

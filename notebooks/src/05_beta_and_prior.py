@@ -54,7 +54,7 @@ print(f"mode: {MODE} ({what[MODE]})")
 #
 # $$p_{\mathcal U}(\mathbf x) = \beta\,p_{\mathcal S}(\mathbf x) + (1-\beta)\,p_{\mathcal N}(\mathbf x).$$
 #
-# So far $\beta$ was *given*. In life it is not: you have a heap of images and a few hundred examples of what you do not want, and no one has counted. The paper sets $\beta = 0.1$ in every experiment, says that it can be estimated by methods of PU learning (Section 3.2), and shows in Figure 4 what other values do.
+# So far $\beta$ was *given*. In practice it is not: you have a heap of images and a few hundred examples of what you do not want, and no one has counted. The paper sets $\beta = 0.1$ in every experiment, says that it can be estimated by methods of PU learning (Section 3.2), and shows in Figure 4 what other values do.
 #
 # Keep two numbers apart. The **true share** $\pi$ is what $\mathcal U$ really holds. $\beta$ is what you *assume* when you train. On our digits we can look:
 
@@ -381,7 +381,7 @@ ax.legend(fontsize=9)
 style.show(figure, alt="Estimated over true share: best bin, naive minimum, KM2 on scores and on pixels")
 
 # %% [markdown]
-# **Reading it** (in lab mode). The best bin follows the diagonal over the whole range, about two percentage points off at most (0.12 where 0.10 is right). Each estimate comes from half of $\mathcal U$, and the share of a half differs from that of the whole by chance, by half a point or so; the rest is the score's doing and the bin's. One run a share, so do not read the order of the two best. The naive minimum lies below the diagonal everywhere. KM2 on the scores does as well as the best bin (its search moves in steps of about 0.02). KM2 on pixels is far too high: seen through 20 principal components too little sets even digits apart from odd ones, so a large part of $\mathcal S$ "fits" into $\mathcal U$. The estimator was not the hard part; the score was.
+# **Reading it** (in lab mode). The best bin follows the diagonal over the whole range, about two percentage points off at most (0.12 where 0.10 is right). Each estimate comes from half of $\mathcal U$, and the share of a half differs from that of the whole by chance, by half a point or so; the rest is the score's doing and the bin's. One run a share, so do not read the order of the two best. The naive minimum lies below the diagonal everywhere. KM2 on the scores does as well as the best bin (its search moves in steps of about 0.02). KM2 on pixels is far too high: seen through 20 principal components too little sets even digits apart from odd digits, so a large part of $\mathcal S$ "fits" into $\mathcal U$. The estimator was not the hard part; the score was.
 #
 # Two limits that no estimator escapes. If sensitive images are *never* clearly sensitive, so that normal look-alikes exist for all of them, then $q_n/q_p$ never reaches zero and $\pi$ cannot be told from something larger: the data fit both. And if $\mathcal S$ is not drawn like the sensitive part of $\mathcal U$ (only the worst cases were labelled, say), Eq. 13 is false and the answer is about a different question.
 
@@ -587,4 +587,4 @@ style.show(
 #
 # **Further**: Garg, Wu, Smola, Balakrishnan, Lipton, *Mixture Proportion Estimation and PU Learning: A Modern Approach* (NeurIPS 2021); Ramaswamy, Scott, Tewari, *Mixture Proportion Estimation via Kernel Embeddings of Distributions* (ICML 2016).
 #
-# **Try it**: swap the roles (`experiment("mnist-odd")`), and estimate again. Are even digits among odd ones easier or harder to count than odd ones among even?
+# **Try it**: swap the roles (`experiment("mnist-odd")`), and estimate again. Are even digits among odd digits easier or harder to count than odd among even?

@@ -126,7 +126,7 @@ print(
 #
 # ## 2. The data
 #
-# *The question: who is normal, and how many are there?* CIFAR10 has ten classes; the paper makes two groups of them. In "CIFAR10 (vehicles)" the four vehicles are normal and the six animals sensitive. Table 1 says how many images each group lends: 20,000 normal and 2,000 sensitive for $\mathcal U$, 2,000 other sensitive ones for $\mathcal S$, and the 4,000 vehicles of the test set.
+# *The question: who is normal, and how many are there?* CIFAR10 has ten classes; the paper makes two groups of them. In "CIFAR10 (vehicles)" the four vehicles are normal and the six animals sensitive. Table 1 says how many images each group lends: 20,000 normal and 2,000 sensitive for $\mathcal U$, 2,000 other sensitive images for $\mathcal S$, and the 4,000 vehicles of the test set.
 
 # %%
 exp = LAB.plan.experiment("nnpu")
@@ -432,7 +432,7 @@ check_06_3(frechet_axes)
 #
 # ### It depends on how many you draw
 #
-# A covariance of 2,048 x 2,048 numbers, estimated from 4,000 images, is wrong, and every error adds to the distance: the *expected* distance falls with $n$, about like a line in $1/n$. The **floor** is what perfect samples would get: $n$ real images against other real ones. Below, on the judge's features, which every mode has.
+# A covariance of 2,048 x 2,048 numbers, estimated from 4,000 images, is wrong, and every error adds to the distance: the *expected* distance falls with $n$, about like a line in $1/n$. The **floor** is what perfect samples would get: $n$ real images against other real images. Below, on the judge's features, which every mode has.
 
 # %%
 real = judge.look(data.test).features.numpy()
@@ -552,7 +552,7 @@ style.show(figure, alt="Rates of the methods: the paper's 0.762, 0.760 and 0.842
 # %% [markdown]
 # ## 12. Your own images
 #
-# *The question: and with my pictures?* Two folders are enough: one with everything, one with examples of what shall not be drawn. In a terminal:
+# *The question: and with my pictures?* Two folders are enough: one with everything, one with examples of what must not be drawn. In a terminal:
 #
 # ```
 # pudm train --unlabeled photos/ --sensitive unwanted/ --normal-test fine/ --image-size 32 --out outputs/mine
@@ -593,7 +593,7 @@ style.show(figure, alt="A person's own folders: blue digits with a few orange on
 print("measured:", {key: row[key] for key in ("n_samples", "non_sensitive_rate") if key in row}, "(no judge: nobody said what is normal)")
 
 # %% [markdown]
-# **Reading it** (lab mode). Blue strokes on a noisy ground; nothing orange among 24 samples, from which, as an orange one would be expected about twice, nothing follows. 44 images and 120 steps make no model; they show that files go in and samples come out. For a real problem: thousands of images in the first folder, hundreds in the second, `--normal-test` for a judge and an interval, and a $\beta$ from notebook 05 (`pudm train --beta`). And look into the first folder: what is in it nobody has counted.
+# **Reading it** (lab mode). Blue strokes on a noisy ground; nothing orange among 24 samples, from which, as an orange one would be expected about twice, nothing follows. 44 images and 120 steps make no model; they show that files go in and samples come out. For a real problem: thousands of images in the first folder, hundreds in the second, `--normal-test` for a judge and an interval, and a $\beta$ from notebook 05 (`pudm train --beta`). And look into the first folder: nobody has counted what is in it.
 #
 # ## 13. What to take along
 #

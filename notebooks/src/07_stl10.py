@@ -442,7 +442,7 @@ for number, pick, what in ((2, max, "rate"), (3, min, "FID")):
         print(f"  {configuration:17s} {first:13s}" + ", ".join(f"{method} p = {value:.2g}" for method, value in p.items()))
 
 # %% [markdown]
-# **Reading it.** In Table 2 there is no doubt anywhere: the proposed method is the best, and every $p$ is tiny, so tiny that paired or not makes no difference. Table 3 has all three cases. On CIFAR10 (vehicles) the proposed method has the best FID, alone. On STL10 (vehicles) it has the lowest mean, and nothing is told apart: all three are bold. On STL10 (animals) it is *worse* by 14 units, without doubt. The paper sums up with "a comparable or slight deterioration in FID": that is the middle of these three.
+# **Reading it.** In Table 2 there is no doubt anywhere: the proposed method is the best, and every $p$ is tiny, so tiny that paired or not would hardly matter. Table 3 has all three cases. On CIFAR10 (vehicles) the proposed method has the best FID, alone. On STL10 (vehicles) it has the lowest mean, and nothing is told apart: all three are bold. On STL10 (animals) it is *worse* by 14 units, without doubt. The paper sums up with "a comparable or slight deterioration in FID": that is the middle of these three.
 #
 # ## 7. How many seeds?
 #

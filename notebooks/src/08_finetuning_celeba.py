@@ -22,7 +22,7 @@
 # - cut a batch into pieces without breaking Algorithm 1;
 # - read Tables 4 and 5 of the paper, and say what a miniature cannot show.
 #
-# **What it costs**: in `lab` mode on a CPU about three and a half minutes of one core and 1.3 GiB of memory: a miniature, in which a small network that knows all digits is fine-tuned on the even ones. In `lab` mode on a GPU, with CelebA, its judge and the Inception weights there, the paper's model with a tenth of its training; Section 9 *estimates* an hour on a free Colab T4 (not run here). `full` is the paper's training (not run here). `fast`, for tests, is tiny.
+# **What it costs**: in `lab` mode on a CPU about three and a half minutes of one core and 1.3 GiB of memory: a miniature, in which a small network that knows all digits is fine-tuned on the even digits. In `lab` mode on a GPU, with CelebA, its judge and the Inception weights there, the paper's model with a tenth of its training; Section 9 *estimates* an hour on a free Colab T4 (not run here). `full` is the paper's training (not run here). `fast`, for tests, is tiny.
 
 # %%
 import json
@@ -319,7 +319,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** Go down a column: it is one image number. Where the image at the top is normal, the ones below are mostly the same image, redrawn a little. Where it is sensitive (framed), another image has mostly taken its place, often one that keeps the slant, the weight of the stroke, the outline. Look for a number that stays sensitive by the first two methods, perhaps as another odd digit, and becomes normal by `nnpu`. This is what the paper's Figures 2 and 3 show of vehicles and men: "the generated images are largely similar", and the sensitive ones "are replaced by normal images". A model's samples are not deleted; the path from the noise is bent until it ends somewhere that is now more likely.
+# **Reading it.** Go down a column: it is one image number. Where the image at the top is normal, the ones below are mostly the same image, redrawn a little. Where it is sensitive (framed), another image has mostly taken its place, often one that keeps the slant, the weight of the stroke, the outline. Look for a number that stays sensitive by the first two methods, perhaps as another odd digit, and becomes normal by `nnpu`. This is what the paper's Figures 2 and 3 show of vehicles and men: "the generated images are largely similar", and the sensitive images "are replaced by normal images". A model's samples are not deleted; the path from the noise is bent until it ends somewhere that is now more likely.
 #
 # "Largely similar" can be measured: how far apart are two models' images of the *same* number, and of different numbers?
 
@@ -389,7 +389,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). All three lines begin at the pre-trained model's rate, and in a few steps they have made most of their way: merely being shown $\mathcal U$, where sensitive images are rare, makes them rare. That part of the gain needs no label, and the methods have it in common. Then they part. `unsupervised` and `supervised` stay together, and stop: all that Eq. 9 asks for is the normal share of $\mathcal U$ (grey), and they end below it, as in the paper, where for CelebA (male) they come to 0.866 and 0.868. A part of what is missing may be poor drawing: most digits are meant to be normal ones by now, so of those that go wrong more are lost to the normal side than won, in both roles (Section 8's table). `nnpu` goes on rising when the others have stopped. The gap between the lines is what the labels of $\mathcal S$ have bought.
+# **Reading it** (lab mode). All three lines begin at the pre-trained model's rate, and in a few steps they have made most of their way: merely being shown $\mathcal U$, where sensitive images are rare, makes them rare. That part of the gain needs no label, and the methods have it in common. Then they part. `unsupervised` and `supervised` stay together, and stop: all that Eq. 9 asks for is the normal share of $\mathcal U$ (grey), and they end below it, as in the paper, where for CelebA (male) they come to 0.866 and 0.868. A part of what is missing may be poor drawing: most digits drawn are meant to be normal by now, so of those that go wrong more are lost to the normal side than are won for it, in both roles (Section 8's table). `nnpu` goes on rising when the others have stopped. The gap between the lines is what the labels of $\mathcal S$ have bought.
 #
 # The training is short, and one seed is one seed: Section 8 has longer runs, and three.
 #
