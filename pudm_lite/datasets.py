@@ -17,14 +17,14 @@ SHA256 = {
     "mnist.npz": "39b9b1ffaa0ba4d8995a616551f0966941fe02a3fe79ba4a9db7373db16d53ad",
     "judge_mnist.safetensors": "593243a4b80d6c921fabed9969848a88bbdeebf2b79e35c5c69d075ad62efd54",
     "models/mnist-digits_unsupervised_seed0.safetensors": (
-        "49297e56a7181ced0ea78e1bfc3f873d60691358a887c67a49fa9ded1f42a9dd"
+        "2e2eae4165ccc0cb2e3b67488b544b756d0a7ebf2c0e13dd3ad6091f2a7f37dc"
     ),
-    "models/mnist-even_nnpu_seed0.safetensors": ("5d92dce33283ebb00899043813a923b027b19062eab55e9e3764dce36d2a49aa"),
+    "models/mnist-even_nnpu_seed0.safetensors": ("e76c615cf2769151134c7497ba3df3048985635479ccc4d60cc3a8a82da7bd0d"),
     "models/mnist-even_supervised_seed0.safetensors": (
-        "b3a6a437f1d21b6c37a0981d1d59c8561814e7b34d529b1b170a0bc6001a60a3"
+        "34dcdbfb8a31a6d63592f26d29aad02dfdc26fbbaa513c441235134eae539a3e"
     ),
     "models/mnist-even_unsupervised_seed0.safetensors": (
-        "1c298aa1d3768fd752bd2cd94b303dc613698c360430bee6f3a87bde033c251b"
+        "7957060d8fbad9e03dfc6e4fe61b9ecb61ba27ed1490718901dbe2a0ffbed5ec"
     ),
 }
 """The files of data/ and their sums; data/README.md gives origin and licence of each."""
