@@ -198,7 +198,7 @@ def check_08_4(whole_branch: Function) -> None:
     # binary fractions, so that L_U - beta L_S is exactly 0 in whatever order it is computed
     at_0 = torch.tensor([[2.0, 4.0], [3.0, 3.0], [4.0, 4.0], [1.0, 1.0]]).double()
     border = "at exactly 0 the clamp is not active: Algorithm 1 takes line 5 for L_U - beta L_S >= 0"
-    expect(branch(*at_0, 0.25), 0.0, {border: 1.0})
+    expect(branch(at_0[0], at_0[1], at_0[2], at_0[3], 0.25), 0.0, {border: 1.0})
 
 
 @check("08.5", "piece_share", points=2)
