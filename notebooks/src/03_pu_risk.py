@@ -365,7 +365,7 @@ check_03_3(nonnegative_risk)
 #
 # $$\nabla_\theta\; -\big(\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-\big) \qquad\text{(line 7)}$$
 #
-# alone, until the normal part is non-negative again. That is **not** the gradient of Eq. 19, which would be $\beta\,\nabla\mathcal L_{\mathcal S}^+$ there. Write `algorithm_1(l_u, l_s, beta)`: return the value (Eq. 19), the objective (a number whose gradient is the one that Algorithm 1 follows), and whether the two have parted. The check moves every $\ell$ a little and watches your objective.
+# alone, until the normal part is non-negative again. That is **not** the gradient of Eq. 19, which would be $\beta\,\nabla\mathcal L_{\mathcal S}^+$ there. Write `algorithm_1(l_u, l_s, beta)`: return the value (Eq. 19), the objective (a number whose gradient is the one that Algorithm 1 follows), and whether the two have parted. The check differentiates your objective by every $\ell$, as training does.
 #
 # <details><summary>Hint</summary>An if-else. In the second branch the push is left out of the objective, but not of the value.</details>
 

@@ -214,7 +214,7 @@ print(f"mean over these levels: its own {np.mean(errors['its own']):.0f}, anothe
 #
 # ### Exercise 08.1: the steps that DDIM visits
 #
-# Write `ddim_timesteps(total, steps)`.
+# Write `ddim_timesteps(total, steps)`. Halves are rounded to the even number, as `round` does in PyTorch, NumPy and Python.
 #
 # <details><summary>Hint</summary>
 #
@@ -548,7 +548,7 @@ check_08_4(whole_branch)
 # %% [markdown]
 # ### Exercise 08.5: a piece's share
 #
-# Write `piece_share(l_u, l_s, n_u, n_s, beta, clamped)`, lines 5 and 7 above: what a piece calls `backward()` on. `clamped` is the answer of `whole_branch`.
+# Write `piece_share(l_u, l_s, n_u, n_s, beta, clamped)`, lines 5 and 7 above: what a piece calls `backward()` on, with digits left at an $\ell$ of $10^{-7}$ in single precision. `clamped` is the answer of `whole_branch`.
 #
 # <details><summary>Hint</summary>
 #

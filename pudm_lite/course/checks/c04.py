@@ -116,7 +116,12 @@ def check_04_2(wilson: Function) -> None:
 
 @check("04.3", "samples_needed", points=2)
 def check_04_3(samples_needed: Function) -> None:
-    """The smallest n, from the quadratic that Wilson's width gives."""
+    """The smallest n, from the quadratic that Wilson's width gives: often, or rounding p n would be right by luck."""
+    for _ in range(5):
+        _expect_number(samples_needed)
+
+
+def _expect_number(samples_needed: Function) -> None:
     exact = wald = 0.0
     while not 0.1 < exact % 1 < 0.9 or abs(exact - wald) < 3:  # rounding decides nothing; the textbook's n differs
         p = float(torch.empty(()).uniform_(0.85, 0.99))

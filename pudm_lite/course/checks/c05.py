@@ -49,6 +49,7 @@ def check_05_2(naive_minimum: Function) -> None:
     ratio = 0.3 + 0.4 * torch.rand(40, dtype=torch.float64)
     ratio[-2] = 0.1 + 0.1 * torch.rand(())  # the minimum where q_p is small: it counts, only q_p = 0 is left out
     ratio[1] = 0.8  # the largest, so that no other mistake can give it
+    ratio[-1] = 0.6 + 0.1 * torch.rand(())  # away from their mean
     nothing = torch.zeros(1, dtype=torch.float64)
     q_u, q_p = torch.cat([ratio * q_p, nothing]), torch.cat([q_p, nothing])
     expect(

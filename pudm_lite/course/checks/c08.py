@@ -198,8 +198,7 @@ def check_08_4(whole_branch: Function) -> None:
     # binary fractions, so that L_U - beta L_S is exactly 0 in whatever order it is computed
     at_0 = torch.tensor([[2.0, 4.0], [3.0, 3.0], [4.0, 4.0], [1.0, 1.0]]).double()
     border = "at exactly 0 the clamp is not active: Algorithm 1 takes line 5 for L_U - beta L_S >= 0"
-    sums_u, sums_s, counts_u, counts_s = at_0
-    expect(branch(sums_u, sums_s, counts_u, counts_s, 0.25), 0.0, {border: 1.0})
+    expect(branch(at_0[0], at_0[1], at_0[2], at_0[3], 0.25), 0.0, {border: 1.0})
 
 
 @check("08.5", "piece_share", points=2)
@@ -256,14 +255,14 @@ def check_08_5(piece_share: Function) -> None:
             expect(got, want.detach(), common | (line_7 if clamped else line_5), tolerance=1e-7)
             slope = slopes(want, *leaves)
             no_push = torch.cat([torch.ones_like(u) / n_u, -beta * torch.ones_like(s) / n_s])
-            cut = "the number is right, its gradient is not; cut off (by .detach(), .item() or torch.no_grad()) is"
+            cut = "cut off from the gradient (by .detach(), .item() or torch.no_grad()); the number is right"
             expect(
                 slopes(got, *leaves),
                 slope,
                 {
-                    f"{cut} the push": -no_push if clamped else no_push,
-                    f"{cut} the errors of U": torch.cat([0 * u, slope[len(u) :]]),
-                    f"{cut} the errors of S": torch.cat([slope[: len(u)], 0 * s]),
+                    f"the push is {cut}": -no_push if clamped else no_push,
+                    f"the errors of U are {cut}": torch.cat([0 * u, slope[len(u) :]]),
+                    f"the errors of S are {cut}": torch.cat([slope[: len(u)], 0 * s]),
                 },
                 tolerance=1e-7,
             )

@@ -223,6 +223,7 @@ def test_right_numbers_of_samples_pass(right):
         (lambda p, w, z: _exact_n(p, w, z), "round up"),
         (lambda p, w, z: math.ceil((2 * z / w) ** 2 * p * (1 - p)), "Wilson's interval has another width"),
         (lambda p, w, z: 3, "it should be"),
+        (lambda p, w, z: next(n for n in range(1, 10**6) if width_of(round(p * n) / n, n, z) <= w), "."),
         (lambda p, w, z: None, "returned None"),
     ],
 )

@@ -217,9 +217,11 @@ WRONG = [
     wrong(check_08_4, lambda *a: at_or_below_0(*a), "at exactly 0 the clamp is not active"),
     wrong(check_08_5, in_numbers_08_5, r"backward\(\) finds nothing"),
     wrong(check_08_5, lambda *a: share(*a).detach(), r"backward\(\) finds nothing"),
-    wrong(check_08_5, lambda *a: share(*a, push=lambda l: -torch.log(-torch.expm1(-l.detach()))), "cut off.*the push"),
-    wrong(check_08_5, lambda u, *rest: share(u.detach(), *rest), "the errors of U"),
-    wrong(check_08_5, lambda u, s, *rest: share(u, s.detach(), *rest), "the errors of S"),
+    wrong(
+        check_08_5, lambda *a: share(*a, push=lambda l: -torch.log(-torch.expm1(-l.detach()))), "the push is cut off"
+    ),
+    wrong(check_08_5, lambda u, *rest: share(u.detach(), *rest), "the errors of U are cut off"),
+    wrong(check_08_5, lambda u, s, *rest: share(u, s.detach(), *rest), "the errors of S are cut off"),
     wrong(
         check_08_5,
         lambda *a: share(*a, push=lambda l: -torch.log(1 - torch.exp(-l))),
