@@ -39,7 +39,7 @@ FAULTS = [
         ("_positions(seed, 2, n_s, step * s_per_batch", "_positions(seed, 2, n_s, step"),
         ("_positions(seed, 1, n_u, step * (size - s_per_batch)", "_positions(seed, 1, n_u, step * size"),
         ("pool[pool >= n_u] - n_u", "pool[pool >= n_u] - n_s"),
-        ("at : at + count]", "at + 1 : at + 1 + count]"),
+        ("(seed, stream, epoch, n)[at : at + count]", "(seed, stream, epoch, n)[:count]"),
     ),
     *faults(
         "training.py",

@@ -251,6 +251,11 @@ def test_a_strip_is_drawn_by_ddim_in_few_steps():
     assert experiments._quick(replace(exp, sampler_steps=2))["steps"] == 2
 
 
+def test_where_nothing_is_trained_the_method_is_called_so():
+    exp = experiment("mnist-even", "pretrained", pretrained="digits")
+    assert (exp.method, exp.as_row()["method"], exp.train.steps) == ("pretrained", "pretrained", 0)
+
+
 def test_refusals():
     with pytest.raises(UserError, match="--pretrained names a model"):
         experiment("mnist-even", "pretrained")
