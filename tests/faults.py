@@ -39,7 +39,7 @@ FAULTS = [
         ("_positions(seed, 2, n_s, step * s_per_batch", "_positions(seed, 2, n_s, step"),
         ("_positions(seed, 1, n_u, step * (size - s_per_batch)", "_positions(seed, 1, n_u, step * size"),
         ("pool[pool >= n_u] - n_u", "pool[pool >= n_u] - n_s"),
-        ("at : at + count]", "at + 1 : at + 1 + count]"),
+        ("(seed, stream, epoch, n)[at : at + count]", "(seed, stream, epoch, n)[:count]"),
     ),
     *faults(
         "training.py",
@@ -222,6 +222,9 @@ FAULTS = [
         ('sampling["n_samples"] or data.test', 'sampling["n_samples"] or 2000'),
         ('"sampler": "ddim", "steps": min', '"steps": min'),
         ("return self.train.method if self.train.steps else", "return self.train.method if True else"),
+        ("if main and trainer.step < exp.train.steps:", "if False:"),
+        ("if main and trainer.step < exp.train.steps:", "if main:"),
+        ("    shutil.rmtree(batches)\n", ""),
         ("if value != plain[name]}", "}"),
     ),
     *faults(
@@ -353,6 +356,13 @@ FAULTS = [
         ("return float(kept), float(caught)", "return float(caught), float(kept)"),
         ("torch.bincount(labels * n + called", "torch.bincount(called * n + labels"),
         ("called = torch.cat([judge.look(read(part))", "called = torch.cat([judge.look(read(part % 1000))"),
+    ),
+    *faults(
+        "measures/judge_training.py",
+        "measures/test_judge_training.py",
+        ("class_weight=len(kept) / (2 * torch.bincount(labels[kept]))", "class_weight=None"),
+        ("held_out = torch.cat([part[: len(part) // 5]", "held_out = torch.cat([part[-len(part) // 5 :]"),
+        ("order[1] += len(normal)", "order[1] += 1"),
     ),
     # The prior
     *faults(

@@ -245,6 +245,14 @@ def test_the_seed_decides_everything_and_the_global_generator_nothing():
     assert not torch.equal(first.z_u, other.z_u)
 
 
+def test_the_scorer_starts_from_weights_of_its_seed(monkeypatch):
+    starts = []
+    monkeypatch.setattr(priors, "_train", lambda scorer, *_: starts.append(scorer.head.weight.tolist()))
+    for seed in (3, 4, 3):
+        estimate_beta(U[:40], S[:40], seed=seed, steps=0)
+    assert starts[0] == starts[2] != starts[1]
+
+
 def test_the_scored_half_is_not_trained_on(monkeypatch):
     seen = []
     train = priors._train

@@ -156,10 +156,11 @@ def test_pieces_of_a_batch_train_like_the_whole(method):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
-def test_the_clamp_fires_in_the_test_above():
-    trainer = make(replace(CONFIG, method="nnpu", beta=0.97))
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_the_clamp_fires_in_the_test_above(pieces):
+    trainer = make(replace(CONFIG, method="nnpu", beta=0.97, pieces=pieces))
     list(trainer)
-    assert any(value for _, value in trainer.log["clamped"])
+    assert {value for _, value in trainer.log["clamped"]} == {0, 1}
 
 
 def test_all_methods_see_the_same_unlabeled_draws(monkeypatch):
@@ -208,6 +209,14 @@ def test_learning_rate_warms_up_then_falls_along_a_cosine():
     assert max(factors) == pytest.approx(1.0)
     assert factors[550] == pytest.approx(0.5)
     assert factors[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 899 / 900)))
+
+
+@pytest.mark.parametrize("timesteps", ["uniform", "stratified", "importance"])
+def test_timesteps_stand_at_their_quantiles_of_the_process(timesteps):
+    """By importance too, until enough has been seen: then with weights, and these are ones."""
+    t, w = make(replace(CONFIG, timesteps=timesteps))._timesteps(torch.tensor([0, 0.2505, 0.99999]).double())
+    assert t.tolist() == [0, 250, 999]
+    assert w is None if timesteps != "importance" else w.tolist() == pytest.approx([1, 1, 1])
 
 
 @pytest.mark.parametrize("optimiser", ["muon", "adamw"])

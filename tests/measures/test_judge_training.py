@@ -188,6 +188,14 @@ def test_a_judge_of_two_classes_learns():
     assert run[0][1] == len(run)
 
 
+def test_both_classes_weigh_the_same_however_many_images_they_have(monkeypatch):
+    """Four in five of 20 and of 60 images are learned from: each class weighs as half of these 64."""
+    seen, cross_entropy = [], torch.nn.functional.cross_entropy
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda *a: seen.append(a[2]) or cross_entropy(*a))
+    next(train_two_class(pictures(20, 60), pictures(60, 180), batch_size=8, epochs=1, from_scratch=True))
+    assert seen[0].tolist() == pytest.approx([32 / 16, 32 / 48])
+
+
 def test_what_it_is_measured_on_it_has_not_seen(monkeypatch):
     """Every image has its own level: four in five of each class are learned from, the others measured on."""
     used = {}

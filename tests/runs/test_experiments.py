@@ -78,16 +78,21 @@ def test_names_are_resolved_at_the_door_and_nowhere_below_it(tmp_path, monkeypat
 
 @dataclass
 class Spied:
-    """A run of three steps on made-up digits, what it gave on, and what was given on the way."""
+    """A run of four steps on made-up digits, done twice, and what was given on the way.
+
+    row, again: what the first and the second time gave. kept: the files of drawn batches that each found.
+    """
 
     exp: Experiment
     data: Material
     folder: Path
     row: dict
+    again: dict
     trainer: Trainer
     drawn_from: dict
     strips_from: list
     measured: list
+    kept: list
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +108,15 @@ def spied(tmp_path_factory):
         **{"n_samples": 3, "sampler_steps": 2, "sampler": "ddpm"},
     )
     folder = tmp_path_factory.mktemp("run")
-    trainers, drawn_from, strips_from, measured = [], {}, [], []
+    trainers, drawn_from, strips_from, measured, kept = [], {}, [], [], []
     make, share, draw = experiments.make_trainer, experiments.draw_share, experiments.draw
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiments, "material", lambda exp: data)
-        patch.setattr(experiments, "make_trainer", lambda *a: trainers.append(make(*a)) or trainers[0])
+        patch.setattr(experiments, "make_trainer", lambda *a: trainers.append(make(*a)) or trainers[-1])
 
         def share_noted(network, process, n, *rest, **how):
-            drawn_from.update(network=network, process=process, n=n, how=how)
+            kept.append([path.name for path in (folder / "batches").glob("*")])
+            drawn_from.setdefault(len(kept), {"network": network, "process": process, "n": n, "how": how})
             return share(network, process, n, *rest, **how)
 
         def strip_noted(network, *rest, **how):
@@ -124,8 +130,11 @@ def spied(tmp_path_factory):
         patch.setattr(experiments, "draw_share", share_noted)
         patch.setattr(experiments, "draw", strip_noted)
         patch.setattr(experiments, "measures", measured_noted)
+        (folder / "batches" / "of another training").mkdir(parents=True)
         row = run(exp, folder)
-    return Spied(exp, data, folder, row, trainers[0], drawn_from, strips_from, measured)
+        (folder / "batches" / "of this one").mkdir(parents=True)
+        again = run(exp, folder)
+    return Spied(exp, data, folder, row, again, trainers[0], drawn_from[1], strips_from, measured, kept)
 
 
 def weights(network):
@@ -147,7 +156,8 @@ def test_samples_are_drawn_as_was_asked_and_kept_as_they_were_judged(spied):
     assert spied.drawn_from["n"] == 3
     assert spied.drawn_from["process"] is spied.trainer.process
     assert spied.drawn_from["how"] == {"sampler": "ddpm", "steps": 2, "seed": 3}
-    ((samples, data, features),) = spied.measured
+    (samples, data, features), second = spied.measured
+    assert torch.equal(samples, second[0])
     kept = read_arrays(spied.folder / "samples.npz", "images", "sensitive")
     assert torch.equal(torch.from_numpy(kept["images"]), samples)
     assert kept["sensitive"].tolist() == [True, False, True]
@@ -167,6 +177,18 @@ def test_a_row_says_what_was_seen_and_how_often_the_clamp_fired(spied):
     assert log == spied.trainer.log
     assert row["train_seconds"] == round(spied.trainer.seconds, 1)
     assert (row["run"], row["schedule"], row["prediction"]) == (spied.exp.name, "lite", "v_prediction")
+
+
+def test_batches_that_were_drawn_are_kept_for_the_training_that_drew_them_alone(spied):
+    assert spied.kept == [[], ["of this one"]]
+    assert not (spied.folder / "batches").exists()
+
+
+def test_a_run_that_is_trained_gives_the_same_row_again(spied):
+    measured_anew = {"sample_seconds", "peak_memory_mb"}
+    assert {k: v for k, v in spied.row.items() if k not in measured_anew} == {
+        k: v for k, v in spied.again.items() if k not in measured_anew
+    }
 
 
 def test_the_seed_decides_network_split_and_samples(monkeypatch):
@@ -227,6 +249,11 @@ def test_a_strip_is_drawn_by_ddim_in_few_steps():
     exp = experiment("mnist-even", "nnpu", "paper")
     assert experiments._quick(exp) == {"sampler": "ddim", "steps": 25, "seed": 0}
     assert experiments._quick(replace(exp, sampler_steps=2))["steps"] == 2
+
+
+def test_where_nothing_is_trained_the_method_is_called_so():
+    exp = experiment("mnist-even", "pretrained", pretrained="digits")
+    assert (exp.method, exp.as_row()["method"], exp.train.steps) == ("pretrained", "pretrained", 0)
 
 
 def test_refusals():

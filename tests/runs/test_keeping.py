@@ -88,6 +88,15 @@ def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, name, fault):
     assert all("is made again" in value for _, value in said)
 
 
+def test_a_run_begins_by_taking_away_what_a_killed_one_left(tmp_path, monkeypatch):
+    folder = leave(tmp_path)
+    (folder / "row.json").unlink()
+    torn = folder / ".0123456789abcdef.pt"
+    torn.touch()
+    monkeypatch.setattr(keeping, "run", lambda exp, folder, report: {"torn": torn.exists()})
+    assert run_and_keep(EXP, folder, lambda *_: None) == {"torn": False}
+
+
 def test_two_do_not_do_one_run(tmp_path, monkeypatch):
     folder = leave(tmp_path, EXP)
     (folder / "row.json").unlink()

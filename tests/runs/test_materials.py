@@ -52,6 +52,7 @@ def test_mnist_is_its_own_pixels():
     assert torch.equal(data.train[data.split.s[:9]], train.read(data.split.s[:9], 28, 1))
     assert (train.labels[data.split.s] % 2 == 1).all()
     assert len(data.test) == 4926
+    assert torch.equal(data.test[:9], source("mnist", train=False).read(data.split.test[:9], 28, 1))
 
 
 def own(path, u=12, s=4, test=3, channels=1):
