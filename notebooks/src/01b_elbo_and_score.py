@@ -26,7 +26,6 @@
 # %%
 import math
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -260,7 +259,8 @@ check_01b_3(negative_elbo)
 # We take two networks of the course: trained on $\mathcal U$ as it is (*unsupervised*, Eq. 9), and by the paper's method (*proposed*, Eq. 19, which notebook 03 explains). $\mathcal U$ holds even digits and one odd one among every eleven. The bound is that of the very sampler which draws this course's pictures, with its few steps. It is measured on test digits that neither network has seen, with the same noise for both.
 
 # %%
-exps = {m: replace(experiment("mnist-even", m, **SETTINGS), n_samples=8) for m in ("unsupervised", "nnpu")}
+drawn_each = {"fast": 8, "lab": 400, "full": 2000}[MODE]  # where a network has to be trained first
+exps = {m: experiment("mnist-even", m, **SETTINGS, n_samples=drawn_each) for m in ("unsupervised", "nnpu")}
 data = material(exps["nnpu"])
 networks = {method: trained(exp, FOLDER) for method, exp in exps.items()}
 device = next(networks["nnpu"].network.parameters()).device
