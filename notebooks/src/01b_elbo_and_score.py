@@ -410,7 +410,7 @@ axis = torch.linspace(-1.1, 1.1, 61)
 plane = torch.cartesian_prod(axis, axis).flip(1)  # (61 * 61, 2), x fastest
 arrows = torch.cartesian_prod(*[torch.linspace(-1, 1, 13)] * 2)
 figure, axes = plt.subplots(1, 3, figsize=(10.6, 3.6), sharex=True, sharey=True)
-for ax, t in zip(axes, (10, 70, 130)):
+for ax, t in zip(axes, (10, 35, 70)):
     ab = plane_process.alpha_bar[t]
     field = p_u.score(arrows, ab.expand(len(arrows)))
     # the mean of x_0 from the score, and from the closed form of the best noise estimate: one thing
