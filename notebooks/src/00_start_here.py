@@ -183,6 +183,7 @@ print(f"below 2.5, where the push is as strong as the pull of those hidden in U:
 # |---|---|---|
 # | `00_start_here` | say what the problem is; read Figure 1 | the even/odd result |
 # | `01_ddpm_basics` | write the forward process, the noise error and three samplers | a digit dissolve and come back |
+# | `01b_elbo_and_score` | derive the noise error from the likelihood; say what each risk converges to | real digits in bits; the paper's promise, measured |
 # | `02_supervised_bce` | explain why maximising $\ell$ fails and what Eqs. 10-12 do instead | a loss diverge; a push that sleeps |
 # | `03_pu_risk` | derive and code the PU risks (Eqs. 13-19), Algorithm 1's branch | the exact answer on a 2-D toy, and over-fitting |
 # | `04_mnist_even_odd` | run the paper's MNIST experiment and report it honestly | all methods, intervals, the judge's own errors, a bias in the batch |
@@ -191,7 +192,7 @@ print(f"below 2.5, where the push is as strong as the pull of those hidden in U:
 # | `07_stl10` | watch over-fitting, test samples for copies, compute the bold of a table and the power of five seeds | the exact minimiser of Eq. 9 draws copies |
 # | `08_finetuning_celeba` | fine-tune a Diffusers pipeline, fit it into a GPU, decide the clamp over pieces | images replaced one by one; Tables 4 and 5 in miniature |
 #
-# Read them in this order; each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
+# Read them in this order (01b is the theory, and nothing later needs it); each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
 
 # %% [markdown]
 # ## Try it

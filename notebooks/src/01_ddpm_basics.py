@@ -895,4 +895,4 @@ widget01_samples(pictures, captions)
 # - **The average of the weights** is what we sample from.
 # - **The last step adds no noise**, and few-step solvers are worth their extra line.
 #
-# The model you trained learned $\mathcal U$ as it is, one digit in eleven of it odd. Notebook 02 starts telling it what not to draw.
+# The model you trained learned $\mathcal U$ as it is, one digit in eleven of it odd. Notebook 02 starts telling it what not to draw; 01b first asks where $\ell$ comes from.

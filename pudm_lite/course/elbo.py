@@ -100,8 +100,8 @@ def _guess(network: Network, x0: Tensor, process: Process, t: int, seed: int) ->
 def decoder_std(network: Network, x0: Tensor, process: Process, t: int, seed: int = 0) -> float:
     """The standard deviation of the last step, which goes from x_t to the pixels: how far its guesses are off.
 
-    Eq. 3 leaves it to the model; its most likely value is the root mean squared error, here on images x0 (B, C, H, W)
-    that should be training images: it is fitted.
+    Eq. 3 leaves it to the model. The root mean squared error is its most likely value for a density; here on images x0
+    (B, C, H, W), which should be training images: it is fitted.
     """
     return float((x0 - _guess(network, x0, _beside(x0, process), t, seed)).square().mean().sqrt())
 

@@ -247,3 +247,16 @@ def test_taking_s_away_from_u_leaves_the_best_guess_for_normal_points():
         found = signed_eps(u, s, *densities, 0.2)
         seen = p_n.density(x, float(alpha_bar[t])) > 1e-3  # where nothing normal is, the difference has no digits left
         torch.testing.assert_close(found[seen], n[seen], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("ell", [2.0, 3.0, 8.0])
+def test_where_the_parabola_of_eq_12_is_lowest_s_keeps_a_share(ell):
+    """U less r S is a mixture with the share (beta - r) / (1 - r) of S; so its best guess is that mixture's."""
+    beta, r = 0.2, 1 / math.expm1(ell)
+    p_n, p_s = toy.normal_toy(), toy.sensitive_toy()
+    p_u, p_left = toy.mixture(p_s, p_n, beta), toy.mixture(p_s, p_n, (beta - r) / (1 - r))
+    alpha_bar, t = toy.toy_process().alpha_bar, torch.full((50,), 80)
+    x = torch.randn(50, 2, generator=generator(2)) * 0.6
+    u, s, left = (toy.exact_eps(p, alpha_bar)(toy.as_images(x), t).flatten(1) for p in (p_u, p_s, p_left))
+    found = signed_eps(u, s, *(p.density(x, float(alpha_bar[80])) for p in (p_u, p_s)), r)
+    torch.testing.assert_close(found, left, rtol=1e-3, atol=1e-3)
