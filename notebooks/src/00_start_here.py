@@ -5,7 +5,7 @@
 #
 # **After this notebook you can** say what the problem is, run the paper's Figure 1 from scratch, and read the numbers under it.
 #
-# **What it costs**: half a minute and 1.0 GiB of memory on two CPU cores in `lab` mode, because the two trained networks come with the course; the command that made them, and makes them again in ten minutes, is below. No GPU, no account, no network. In `fast` mode, which the tests use, two tiny networks are trained on the spot. (Free Colab T4: not run here.)
+# **What it costs**: about a minute and 1.1 GiB of memory on two CPU cores in `lab` mode, because the two trained networks come with the course; the command that made them, and makes them again in about five minutes, is below. No GPU, no account, no network. In `fast` mode, which the tests use, two tiny networks are trained on the spot. (Free Colab T4: not run here.)
 
 # %% [markdown]
 # ## The problem, in three sentences
@@ -116,7 +116,7 @@ for ax, m, letter in zip(axes, samples, "cd"):
 style.show(figure, alt="64 unsupervised samples, some odd digits framed, beside 64 samples of the proposed method from the same noise")
 
 # %% [markdown]
-# **Reading it.** The two panels above are the paper's (c) and (d); (a) and (b) you have seen. They start from the same noise, image by image. Where (c) shows a framed odd digit, (d) mostly shows an even digit in its place, and the other digits stay much as they were. The numbers for all samples:
+# **Reading it.** The two panels above are the paper's (c) and (d); (a) and (b) you have seen. They start from the same noise, image by image. Where (c) shows a framed odd digit, (d) mostly shows an even digit in its place (where the framed one is misshapen, so may its successor be), and the other digits stay much as they were. The numbers for all samples:
 
 # %%
 for m, row in rows.items():
@@ -132,7 +132,7 @@ for m, row in rows.items():
 # %% [markdown]
 # ## Watch the two losses part
 #
-# While it trains, the noise error of $\mathcal U$ and that of $\mathcal S$ are recorded. (The unsupervised method never uses $\mathcal S$; every tenth step it looks at it all the same, so that curve is jagged.)
+# While it trains, the noise error of $\mathcal U$ and that of $\mathcal S$ are recorded. (The unsupervised method never uses $\mathcal S$; every tenth step it looks at it all the same, so that curve is jagged. The other dashed curve is a little so as well: a batch holds only 4 images of $\mathcal S$.)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
@@ -147,20 +147,20 @@ axes[0].set_ylabel("noise error l, summed over pixels")
 style.show(figure, alt="noise error of U and of S against the training step, for both methods")
 
 # %% [markdown]
-# **Reading it** (`lab` mode). Both errors fall together, and the difference between the methods is small: no error explodes, as it would if one simply maximised $\ell$ on $\mathcal S$. Compare the dashed line with the solid line on either side: a small lift of $\mathcal S$ is all that separates the two rates above.
+# **Reading it** (`lab` mode). Both errors fall together, and no error explodes, as it would if one simply maximised $\ell$ on $\mathcal S$. Compare the dashed line with the solid one: on the left it scatters about it, towards the end mostly a little below; on the right the two part after some 500 steps, and at the end $\mathcal S$ lies above $\mathcal U$ by about a sixth. On this scale it is a small lift, and it separates the two rates above.
 
 # %% [markdown]
 # ## What mattered at this size
 #
 # Findings from making this small enough for a laptop; each is an option by name, so you can undo it and look.
 #
-# - **The scale of $\ell$ is a hidden hyper-parameter.** Eq. 8 is a *sum* over pixels (`ell_scale` = 784 here). Summed, $\ell$ spans three powers of ten over the noise levels (the next cell prints it): around ten and more at most of them, where $e^{-\ell}$ is next to nothing and the push $-\log(1-e^{-\ell})$ sleeps, and small only in nearly pure noise. What acts at most levels is $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$. It is enough, and it leaves the images alone. What a smaller scale does, notebook 02 shows on small models, and `pudm train --set ell_scale=100` on a whole run (no such row is committed).
+# - **The scale of $\ell$ is a hidden hyper-parameter.** Eq. 8 is a *sum* over pixels (`ell_scale` = 784 here). Summed, $\ell$ varies by a factor of a hundred over the noise levels, the rarest draws left out (the next cell prints it): in more than half of the draws it is above ten, where $e^{-\ell}$ is next to nothing and the push $-\log(1-e^{-\ell})$ sleeps, and it is small only in nearly pure noise. (The printed 2.5 is where push and pull balance in Eq. 12, as notebook 02 shows; in Eq. 19 the push carries the factor $\beta$ and is weaker still.) What acts at most levels is $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$. It is enough, and it leaves the images alone. What a smaller scale does, notebook 02 shows on small models, and `pudm train --set ell_scale=100` on a whole run (no such row is committed).
 # - **The noise schedule decides what Eq. 8 weighs.** Every *step* counts alike, so choosing where the steps lie chooses which noise levels count. What a digit *is* gets settled at high noise: the `lite` schedule is the cosine schedule moved there, and it ends at log-SNR 1, from where a sampler may step straight to the predicted image.
-# - **A sampler with noise heals.** A short training leaves errors; DDPM's fresh noise at each step lets the next step mend them. So the recipe takes 14 DDPM steps and not a deterministic second-order solver, which is made for few steps. The trials behind that choice are not among the committed rows: `pudm train --sampler dpmpp --sampler-steps 8` repeats one, and notebook 01 compares samplers.
+# - **A sampler with noise heals.** A short training leaves errors; DDPM's fresh noise at each step lets the next step mend them. So the recipe takes 14 DDPM steps and not a deterministic second-order solver, which is made for few steps. The trials behind that choice are not among the committed rows; `pudm train --sampler dpmpp --sampler-steps 8` repeats one. It is no law: on the network of notebook 01, trained for 400 steps, the solver has the smaller distance at every number of steps.
 # - **The batch is drawn in two streams**: 40 images of $\mathcal U$ and 4 of $\mathcal S$. In one pooled batch, as Algorithm 1 can be read, the number from $\mathcal S$ is left to chance; a batch without one says nothing of $\mathcal S$, and the weight $\beta$ shrinks with their share. With 50 labels this undoes the method (notebook 04, section 9).
-# - **What makes a short training short**, all in the recipe of `lite` (`pudm_lite/networks.py`) and none of it in the paper: a U-Net that works on 2 x 2 pixels folded into channels; it predicts $\mathbf v$ (notebook 01); timesteps are drawn by *importance*, more often where $\ell$ varies most, and each cost is divided by how often (`pudm_lite/importance.py`), which leaves Eq. 8 as it is; and the optimiser is Muon for the kernels, AdamW for the rest (`pudm_lite/optimisers.py`). `--network paper` has none of them.
-# - **The clamp hardly ever fires** in these short runs (`clamped_share` in the rows): the batch's $\mathcal L_{\mathcal S}^-$ would have to be ten times its $\mathcal L_{\mathcal U}^-$. So nnPU and the absolute-value risk take nearly the same steps here; they part when training is long enough to over-fit $\mathcal S$.
-# - **Much of what remains is quality.** A badly drawn 4 is a 9 to the judge: some of the distance from 1 in (d) is digits that went wrong and not odd digits that were learned.
+# - **What makes a short training short**, all in the recipe of `lite` (`pudm_lite/networks.py`) and none of it in the paper: a U-Net that works on 2 x 2 pixels folded into channels; it predicts $\mathbf v$ (notebook 01); timesteps are drawn by *importance*, more often where $\ell$ is large, and each cost is divided by how often (`pudm_lite/importance.py`), which leaves Eq. 8 as it is; and the optimiser is Muon for the kernels, AdamW for the rest (`pudm_lite/optimisers.py`). `--network paper` has none of them.
+# - **The clamp did not act once** in these short runs (`clamped_share` is 0 in the rows of `data/results/figure1.jsonl`): the batch's $\mathcal L_{\mathcal S}^-$ would have to be ten times its $\mathcal L_{\mathcal U}^-$. So nnPU and the absolute-value risk take the same steps here; they part when training is long enough to over-fit $\mathcal S$.
+# - **Much of what remains is quality.** A badly drawn 4 is a 9 to the judge: of the few samples of (d) that it still calls odd, some are more likely digits that went wrong than odd digits that were learned.
 
 # %%
 watched = networks["unsupervised"]

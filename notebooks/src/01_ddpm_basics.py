@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 01 · What a diffusion model learns
 #
-# The paper of this course, Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025), changes *what a diffusion model is trained on*. Before that can make sense, the model itself has to: how an image is destroyed on purpose (Eqs. 4-6), which number says how well a network undoes it (Eq. 8), and how pictures come out of noise in the end (Eq. 3). The paper reaches Eq. 8 from a bound on the likelihood, the ELBO (Eqs. 1, 2 and 7). Here Eq. 8 is taken as it stands; that derivation, and what its simplification costs, is a subject of its own and not of this notebook. Equation numbers are the paper's, here and in the notebooks to come.
+# The paper of this course, Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025), changes *what a diffusion model is trained on*. Before that can make sense, the model itself has to: how an image is destroyed on purpose (Eqs. 4-6), which number says how well a network undoes it (Eq. 8), and how pictures come out of noise in the end (Eq. 3). The paper reaches Eq. 8 from a bound on the likelihood, the ELBO (Eqs. 1, 2 and 7). Here Eq. 8 is taken as it stands; that derivation, and what its simplification costs, is the subject of notebook 01b. Equation numbers are the paper's, here and in the notebooks to come.
 #
 # **After this notebook you can**
 #
@@ -236,7 +236,7 @@ widget01_noise(digits[:1], one_eps, schedules)
 #
 # Piece by piece: $\epsilon_\theta$ is the network, a function of the noisy picture and of $t$, whose weights are $\theta$; inside the brackets stands Eq. 6, the noisy picture itself. $u(t)$ draws the step $t$, every step equally often, and $p(\epsilon)$ draws standard Gaussian noise; $\mathbb E$ is the average over both. So $\ell(\mathbf x_0;\theta)$ belongs to *one picture* $\mathbf x_0$: how wrong the network is about noise put on that picture, averaged over all noise levels and all noise.
 #
-# What has this to do with how *likely* the model finds the picture? The logarithm of its probability has a lower bound, the ELBO (Eq. 7), and minus the ELBO is a sum over $t$ of the same squared errors, each with a weight that the schedule fixes, and of terms without $\theta$. Eq. 8 leaves the weights out ("can be simplified", says the paper, after Ho et al. 2020): so a small $\ell$ goes with a high bound, and $\ell$ is not the bound. How much that changes is not a matter of course; where this course says that a model "knows" an image, it means a small $\ell$ and no more.
+# What has this to do with how *likely* the model finds the picture? The logarithm of its probability has a lower bound, the ELBO (Eq. 7), and minus the ELBO is a sum over $t$ of the same squared errors, each with a weight that the schedule fixes, and of terms without $\theta$. Eq. 8 leaves the weights out ("can be simplified", says the paper, after Ho et al. 2020): so a small $\ell$ goes with a high bound, and $\ell$ is not the bound. How much that changes is not a matter of course (notebook 01b looks into it); where this course says that a model "knows" an image, it means a small $\ell$ and no more.
 #
 # Two things about it are easy to miss, and both matter later:
 #
@@ -400,7 +400,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** A single draw can be far off on either side, mostly because of $t$: at the least noisy steps a draw costs much (it is hard to tell the noise from the digit), pure noise costs next to nothing (it *is* the answer). But the draws are centred on the right value, and means of 64 crowd around it. The printed last line shows a free improvement that the package's trainer uses: spread the 64 values of $t$ evenly (`stratified`) instead of drawing them independently. Each $t$ is still uniform, so the mean stays right, and the spread shrinks.
 #
-# The recipe of `lite` goes one step further (`importance`, after Nichol and Dhariwal 2021): it draws $t$ with a probability $P(t)$ in proportion to $\sqrt{\mathbb E\,\ell_t^2}$, which it learns as it goes, and multiplies each image's cost by $1/(T\,P(t))$. The mean is again Eq. 8, $\sum_t P(t)\,\frac{\ell_t}{T\,P(t)} = \frac1T \sum_t \ell_t$, and of all ways to draw $t$ this one has the smallest spread, since no more draws are spent where $\ell_t$ is next to nothing. The weight stands on the *cost* of an image and never inside it: $w\,\ell$ and $-w\log(1-e^{-\ell})$, not $-\log(1-e^{-w\ell})$.
+# The recipe of `lite` goes one step further (`importance`, after Nichol and Dhariwal 2021): it draws $t$ with a probability $P(t)$ in proportion to $\sqrt{\mathbb E\,\ell_t^2}$, which it learns as it goes (a twentieth of the draws stays uniform), and multiplies each image's cost by $1/(T\,P(t))$. The mean is again Eq. 8, $\sum_t P(t)\,\frac{\ell_t}{T\,P(t)} = \frac1T \sum_t \ell_t$, and of all probabilities for $t$ this one gives a single draw the smallest spread, since hardly a draw is spent any more where $\ell_t$ is next to nothing. The weight stands on the *cost* of an image and never inside it: $w\,\ell$ and $-w\log(1-e^{-\ell})$, not $-\log(1-e^{-w\ell})$.
 #
 # ### Question 01.A
 #
@@ -501,7 +501,7 @@ ax.legend()
 style.show(figure, alt="Noise error over the step t for two guessers and the trained network, on a logarithmic axis")
 
 # %% [markdown]
-# **Reading it** (lab mode). The marks of the pixel guesser lie on the line worked out on paper. On the left the network is far below it: it knows which pixels go together. On the right the two meet: in nearly pure noise there is hardly more to know than the average digit. Both curves below the dotted line (which stays at 784) fall towards large $t$, because there $\mathbf x_t$ is nearly the noise itself and little is left to guess wrong. So the *size* of $\ell$ does not say where learning matters: most of Eq. 8 comes from small $t$, as the printed share says, yet what a digit *is* gets settled where $\ell$ is small. A schedule moves weight between the two, and `lite` moves it to the right.
+# **Reading it** (lab mode). The marks of the pixel guesser lie on the line worked out on paper. On the left the network is far below it: it knows which pixels go together. From about $t = 777$ on the two meet: in nearly pure noise there is hardly more to know than the average digit. At the last mark the network is even a little above the pixel guesser, which has that average exactly. (The network is measured at the marks; the straight piece between the last two is only drawn, and the true curve bends as the dashed one does.) Both curves below the dotted line (which stays at 784) fall towards large $t$, because there $\mathbf x_t$ is nearly the noise itself and little is left to guess wrong. So the *size* of $\ell$ does not say where learning matters: most of Eq. 8 comes from small $t$, as the printed share says, yet what a digit *is* gets settled where $\ell$ is small. A schedule moves weight between the two, and `lite` moves it to the right.
 #
 # ## 5. What the moving average does
 #
@@ -593,7 +593,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). Left: the first steps throw the weights out of their place, and the error of the test digits goes up before it comes down again. The average of these very weights hardly notices, stays below them all the way, and ends a little lower than where training had ended. Right: from the same seeds the two draw mostly the same digits with some strokes set differently; twelve pictures are too few to call one version better, which is why we also measure. That is what a moving average is for: a calm model at *any* time, without waiting for the learning rate to come down. Since it costs nothing but memory, we always sample from it.
+# **Reading it** (lab mode). Left: the first steps throw the weights out of their place, and the error of the test digits goes up before it comes down again. The average of these very weights rises by about a fifth as much, stays below them all the way, and at the end is nearly back where training had ended. Right: from the same seeds the two draw mostly the same digits with some strokes set differently; twelve pictures are too few to call one version better, which is why we also measure. That is what a moving average is for: a calm model at *any* time, without waiting for the learning rate to come down. Since it costs nothing but memory, we always sample from it.
 #
 # ## 6. From noise to a digit
 #
@@ -872,7 +872,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). With 4 steps the samplers differ: by the distance the solver comes closest to real digits and DDPM is far behind (its first row shows smudges), although the judge is as sure of DDPM's digits as of the others: confidence alone would have misled us. From 16 steps on the three are close, and 32 buy nothing more. What is left, the gap to the dotted line, is the network after so short a training; no sampler can give what it has not learned. (With a few hundred samples, do not read anything into small differences.) In the pictures, DDIM and DPM-Solver++ draw nearly the same digit from a seed, and with 4 steps already a rough version of what they draw with 32. DDPM draws another one, and another again with other steps: its noise on the way decides as well.
+# **Reading it** (lab mode). With 4 steps the samplers differ: by the distance the solver comes closest to real digits and DDPM is far behind (its first row has several smudges). The judge's confidence hardly shows it: at no number of steps do the three differ by more than three hundredths; at 8 steps it is highest for DDPM, whose distance is still the largest; and it does not rise as the distances fall. Confidence alone would have misled us. From 16 steps on each sampler has nearly reached what it can do, DDIM and the solver a little ahead of DDPM, and 32 buy hardly anything more. What is left, the gap to the dotted line, is the network after so short a training; no sampler can give what it has not learned. (With a few hundred samples, do not read anything into small differences.) In the pictures, DDIM and DPM-Solver++ draw nearly the same digit from a seed, and with 4 steps already a rough version of what they draw with 32. DDPM draws another one, and another again with other steps: its noise on the way decides as well.
 #
 # Browse the rest. The pictures are the ones just drawn; the slider `image` walks through the seeds, `steps` through the numbers of steps.
 

@@ -626,7 +626,7 @@ style.show(
 # %% [markdown]
 # **Left**: the normal part over many batches. What lies left of the dotted line is impossible for the quantity that it estimates; the clamp moves all of it to zero, and so the mean to the right.
 #
-# **Middle**: the markers (batches) lie on the lines (exercise 03.6). More sensitive points a batch help until the variance of the 64 unlabeled ones is all that is left.
+# **Middle**: the markers (batches) lie on the lines of exercise 03.6, but for chance: at two sensitive points a batch a few large $\ell$ decide. More sensitive points a batch help until the variance of the 64 unlabeled ones is all that is left.
 #
 # **Right**: the bias. For the good model it fades within a few sensitive points a batch; for the network that `nnpu` has trained, whose $\ell$ on $\mathcal S$ is large and scattered, it fades slowly. The Gaussian line gives the size, mostly within a factor of about two (at 64 points, where hardly any bias is left, it says four times too much for the good model), and not the digits: $\ell$ has a long upper tail, and means of a few such numbers are no Gaussians. A bias in a *value* is harmless in itself; what matters is how often a *step* is turned around merely because the batch is small: for a Gaussian, with probability $\Phi(-m/s)$.
 #
@@ -640,7 +640,7 @@ for row in read_rows(data_folder() / "results" / "figure1.jsonl"):
         )
 
 # %% [markdown]
-# In a complete run on MNIST the clamp acts in few steps or none (the lines above): there $\mathcal L_{\mathcal S}^-$ of a batch would have to be ten times $\mathcal L_{\mathcal U}^-$ ($\beta = 0.1$), and $\mathcal S$ holds 2,500 images, not 20. On such data Eq. 19 is Eq. 18, or nearly. The clamp is a safety belt: our toy, with tiny $\mathcal S$ and a network trained to the bitter end, is the accident.
+# In none of these complete runs on MNIST did the clamp act in a single step (the lines above): there $\mathcal L_{\mathcal S}^-$ of a batch would have to be ten times $\mathcal L_{\mathcal U}^-$ ($\beta = 0.1$), and $\mathcal S$ holds 2,500 images, not 20. There Eq. 19 took the steps of Eq. 18. The clamp is a safety belt: our toy, with tiny $\mathcal S$ and a network trained to the bitter end, is the accident.
 #
 # ## 7. A few labelled normal points: positive-negative-unlabeled
 #
@@ -684,7 +684,7 @@ style.show(
 )
 
 # %% [markdown]
-# Lines are the formula, markers are batches; at $\eta = 1$ the labelled normal points do not count and the three meet. With two labelled normal points a batch one leans on $\mathcal U$; with 32 on the labels. In between a mixture scatters less than either end. The labels are used best *together* with $\mathcal U$, not instead of it.
+# Lines are the formula, markers are batches (with two labelled normal points a batch a few large $\ell$ decide, and the markers stray a little); at $\eta = 1$ the labelled normal points do not count and the three meet. With two labelled normal points a batch one leans on $\mathcal U$; with 32 on the labels. In between a mixture scatters less than either end. The labels are used best *together* with $\mathcal U$, not instead of it.
 #
 # We trained such a network above, with 20 labelled normal points and $\eta = 1/2$:
 
