@@ -198,7 +198,7 @@ def test_memory_that_runs_out_is_a_sentence_that_helps(waits, tmp_path, monkeypa
 
         def __init__(self, *_):
             self.accelerator = type("", (), {"is_main_process": True, "process_index": 0, "num_processes": 1})
-            self.ema = make_network("lite")
+            self.ema, self.notes = make_network("lite"), []
 
         def __iter__(self):
             if where == "training":

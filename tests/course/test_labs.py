@@ -43,7 +43,7 @@ def test_without_a_gpu_the_lab_is_the_stand_in_and_says_so(tmp_path, monkeypatch
     assert (lab.plan, lab.folder) == (CPU, tmp_path)
     assert lab.title("Samples") == "Samples (stand-in: tinted digits)"
     assert "stand-in: tinted digits (there is no GPU here)" in lab.sentence()
-    assert "40 steps of 64 images, 30 samples" in lab.sentence()
+    assert "40 steps of 44 images, 30 samples" in lab.sentence()
 
 
 def test_with_a_gpu_it_names_what_is_still_to_be_fetched_or_trained(tmp_path, monkeypatch, gpu):
@@ -121,8 +121,8 @@ def test_the_estimate_counts_three_passes_an_image_and_one_a_sampling_step():
     training, sampling = estimated_minutes(plan, tflops=0.5)
     tflop = forward_gflop("lite", "standin-32") / 1000
     assert training == pytest.approx(2 * 6000 * 3 * tflop / 0.5 / 60)
-    assert sampling == pytest.approx(2 * 1000 * 25 * tflop / 0.5 / 60)  # standin-32: 1,000 test images; lite: 25 steps
-    assert estimated_minutes(plan, drawn=100, tflops=0.5)[1] == pytest.approx(100 * 25 * tflop / 0.5 / 60)
+    assert sampling == pytest.approx(2 * 1000 * 14 * tflop / 0.5 / 60)  # standin-32: 1,000 test images; lite: 14 steps
+    assert estimated_minutes(plan, drawn=100, tflops=0.5)[1] == pytest.approx(100 * 14 * tflop / 0.5 / 60)
     again = replace(plan, training={**plan.training, "gradient_checkpointing": 1})
     assert estimated_minutes(again, tflops=0.5)[0] == pytest.approx(training * 4 / 3)
 

@@ -215,7 +215,7 @@ def test_a_checkpoint_knows_data_network_and_what_it_was_started_from(monkeypatc
     scratch = experiment("mnist-odd", "nnpu", **TINY)
     for exp in (scratch, replace(scratch, pretrained="digits")):
         experiments.make_trainer(exp, data, None)
-    assert [a[-1] for a in given] == [
+    assert [a[-2] for a in given] == [
         {"configuration": "mnist-odd", "network": "lite"},
         {"configuration": "mnist-odd", "network": "lite", "pretrained": "digits"},
     ]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from filelock import FileLock
+from left import leave, row_of
 from rich.console import Console
 
 from pudm_lite import cli, files
@@ -19,11 +20,6 @@ from pudm_lite.runs import sweep as sweep_module
 from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.sweep import Entry, plan, sweep
 from pudm_lite.splits import TABLE_1
-
-
-def row_of(exp, **other):
-    asked = {name: getattr(exp, name) for name in ("n_samples", "sampler", "sampler_steps", "sample_seed")}
-    return {"run": exp.name, "beta": exp.train.beta, "frechet_features": "judge-mnist-128", **asked, **other}
 
 
 class Engine:
@@ -38,9 +34,7 @@ class Engine:
             hear(exp.name, "start", None)
             what, value = self.ends.get(exp.train.method, ("done", row_of(exp)))
             if what == "done":
-                folder = root / "runs" / exp.name
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / "row.json").write_text(json.dumps(value))
+                leave(root, exp, value)
             hear(exp.name, what, value)
             path = root / "rows.jsonl"
             self.lines.append(len(path.read_text().splitlines()) if path.exists() else 0)
@@ -153,10 +147,8 @@ def test_rows_are_written_as_soon_as_a_run_is_done_and_nothing_runs_twice(tmp_pa
 
 def test_a_run_of_train_is_adopted_unless_its_samples_are_others(tmp_path):
     one, other = (e.exp for e in small(tmp_path, ["nnpu"]))
-    for exp, n in ((one, 8), (other, 9)):
-        folder = tmp_path / "runs" / exp.name
-        folder.mkdir(parents=True)
-        (folder / "row.json").write_text(json.dumps(row_of(exp, n_samples=n)))
+    leave(tmp_path, one)
+    leave(tmp_path, other, row_of(other) | {"n_samples": 9})
     engine = Engine()
     outcome = sweep(small(tmp_path, ["nnpu"]), tmp_path, engine, quiet())
     assert engine.asked == [other.name]
@@ -205,7 +197,7 @@ def test_an_estimated_beta_is_said_in_the_row_that_a_launched_run_left(tmp_path)
     entries = [Entry(replace(experiment(beta=0.12), n_samples=8), "estimate")]
     (tmp_path / "rows.jsonl").write_text(json.dumps(row_of(entries[0].exp)) + "\n")
     outcome = sweep(entries, tmp_path, Engine(), quiet())
-    assert read_rows(tmp_path / "rows.jsonl") == outcome.rows == [row_of(entries[0].exp, beta_from="estimate")]
+    assert read_rows(tmp_path / "rows.jsonl") == outcome.rows == [row_of(entries[0].exp) | {"beta_from": "estimate"}]
     assert json.loads(next(tmp_path.glob("runs/*/row.json")).read_text()) == row_of(entries[0].exp)
     assert sweep(entries, tmp_path, Engine(), quiet()).rows == outcome.rows
 

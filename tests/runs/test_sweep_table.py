@@ -10,10 +10,7 @@ from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.sweep_table import SweepTable, sentence, work
 from pudm_lite.training import Record
 
-EXPERIMENTS = [
-    sweep_table.Experiment(**{**vars(experiment(seed=seed, steps=100, batch_size=10)), "n_samples": 40})
-    for seed in range(4)
-]
+EXPERIMENTS = [experiment(seed=seed, steps=100, batch_size=10, n_samples=40, sampler_steps=25) for seed in range(4)]
 A, B, C, D = (exp.name for exp in EXPERIMENTS)  # each: 3,000 for training, 1,000 for 40 samples at 25 steps
 
 
