@@ -19,7 +19,7 @@
 # - say which model minimises Eq. 9, Eq. 12 and Eq. 18 when data and network are endless;
 # - say what a small or a large ELBO guarantees, and what it does not.
 #
-# **What it costs**: in `lab` mode about a minute on two CPU cores, with the networks that `data/` holds (without them it trains two, which takes about twenty minutes); in `fast` mode, which the tests use, seconds. No GPU is needed (free Colab T4: not run here).
+# **What it costs**: in `lab` mode less than two minutes and 1.0 GiB of memory on two CPU cores, with the networks that `data/` holds (without them it trains two, which takes about twenty minutes); in `fast` mode, which the tests use, seconds. No GPU is needed (free Colab T4: not run here).
 #
 # You need notebook 01 and the divergence of two distributions, $D(q\,\|\,p) = \mathbb E_q[\log (q/p)] \ge 0$, which is 0 where they are equal. This notebook is the most mathematical one of the course; you can go on to 02 without it and come back. Sections 1-4: about 70 minutes with the exercises, 5-8: about 60; exercises with a * are longer.
 
@@ -179,7 +179,7 @@ ax.legend()
 style.show(figure, alt="The weights that Eq. 8 drops over log-SNR for three schedules: largest at the ends")
 
 # %% [markdown]
-# **Reading it.** A line above 1 marks noise levels that the ELBO would count more than Eq. 8 does. The cosine schedules (`lite` is one, cut and moved) rush through both ends, so the ELBO would weigh these up; `linear` rushes through the clean end above all. Ho et al. (2020) dropped the weights because *samples* got better: fine detail is where most of the likelihood is and little of what a person looks at. Dropping them is a choice and no approximation.
+# **Reading it.** A line above 1 marks noise levels that the ELBO would count more than Eq. 8 does. The cosine schedule rushes through both ends, so the ELBO would weigh these up; `lite` (a cosine, cut and moved) has little left of its clean end and rushes through the noisy one; `linear` rushes through the clean end above all. Ho et al. (2020) dropped the weights because *samples* got better: fine detail is where most of the likelihood is and little of what a person looks at. Dropping them is a choice and no approximation.
 #
 # ## 3. The two ends
 #
@@ -350,7 +350,7 @@ print(f"correlation of the bound with l over all digits: {float(torch.corrcoef(b
 #
 # Left: inside the sum over steps, the two curves are the same errors, once weighed by $w_t$ and once not. The weights differ many times over, but mostly at the noisy end, where hardly any error is left to be weighed; so inside the sum Eq. 8 changes little. Right: were $-\mathcal L_{\rm DM}\propto\ell$ true of every image, the points would lie on a straight line through 0, and the printed ratio would be one number. It is not; but the two rise together: an image that is hard to denoise is hard to code. The sign $\propto$ in Eq. 8 reads best as "leads to the same minimiser": for a network that can do anything, each $(\mathbf x_t, t)$ has its own best answer, whatever positive weight stands in front. For a network of finite size and training, the weights say where it spends its strength.
 #
-# And the number of steps? The same network, the same digits. Watch the nats move: with more steps the last one starts from a cleaner picture, so $L_0$ shrinks and the sum grows by nearly as much. In lab mode the whole hardly changes from 14 steps on: the looseness that Section 1 showed is small beside $L_0$.
+# And the number of steps? The same network, the same digits. With more steps the last one starts from a cleaner picture: its deviation falls, and the steps before it have a longer way to go, so their sum grows by a few nats. In lab mode the whole stays within some four per cent, and what moves it is $L_0$, not even in one direction (a few digits, one draw of noise each). The looseness that Section 1 showed belongs to the steps, and their whole sum is small beside $L_0$.
 
 # %%
 FEW = {"fast": 4, "lab": 32, "full": 200}[MODE]
@@ -584,7 +584,7 @@ for ax, (name, points_drawn) in zip(axes, drawn.items()):
 style.show(figure, alt="Samples of the best models of three risks: the gap is filled, thinned, and empty")
 
 # %% [markdown]
-# **Reading it.** The samples come from the exact minimisers, nothing was trained. (A few points at the border of the gap count as sensitive even under $p_{\mathcal N}$: the blobs overlap.) Two things the table cannot say: whether a *finite* network with *finite* data gets there, which is the subject of notebook 03, and what happens where $p_{\mathcal U}-\omega\,p_{\mathcal S}<0$: nothing good, the risk has no minimum there, and the clamp of Eq. 19 is what holds it.
+# **Reading it.** The samples come from the exact minimisers, nothing was trained. (A few points at the border of the gap count as sensitive even under $p_{\mathcal N}$: the blobs overlap. Of each kind at most 600 points are shown, which thins out the normal blobs; the titles count all.) Two things the table cannot say: whether a *finite* network with *finite* data gets there, which is the subject of notebook 03, and what happens where $p_{\mathcal U}-\omega\,p_{\mathcal S}<0$: nothing good, the risk has no minimum there, and the clamp of Eq. 19 is what holds it.
 #
 # ## 8. "Maximise the ELBO for normal data, minimise it for sensitive data"
 #
@@ -649,7 +649,7 @@ if min(rates.values()) > 0:
 #
 # - **The bound of one model does not part them**, neither model's: the last column is *below* one half. Odd digits tend to have the smaller bound, because a one is a stroke on black and cheap to code whatever a model was trained on. Likelihood measures how complicated an image is before it measures what the image shows. (This is the known trouble with likelihoods as detectors of foreign images; Nalisnick et al. 2019.) Without $L_0$, by the steps alone, the proposed model does better than a coin, and far from well.
 # - **The difference of the two bounds does.** It is a statement about the training alone: the complexity of the image cancels. The proposed method left the bound of even digits about where it was and made that of odd ones worse. That is the paper's sentence, and in this sense it is true.
-# - **Few nats decide.** In the difference of the whole bounds most of the nats are $L_0$, fine grey levels; those of the steps alone are an order of magnitude fewer, and part even from odd better. And the last printed line says how few are needed: making a kind of image rarer in the samples by such a factor takes a nat or two, of more than a thousand that an image has. A change in bits per pixel that nobody would print decides what the model draws.
+# - **Few nats decide.** In the difference of the whole bounds most of the nats are $L_0$, fine grey levels; those of the steps alone are an order of magnitude fewer, and part even from odd better. And the last printed line says how few are needed: making a kind of image rarer in the samples by such a factor takes two or three nats, of more than a thousand that an image has. A change in bits per pixel that nobody would print decides what the model draws.
 #
 # ### Question 01b.B
 #

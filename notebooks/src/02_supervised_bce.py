@@ -373,7 +373,7 @@ assert torch.isinf(naive(torch.tensor(2e-8)))
 assert torch.allclose(bce_sensitive(l).double(), truth, rtol=1e-6, atol=1e-7)
 
 # %% [markdown]
-# **Reading it.** *Near 0*: below about $3\cdot10^{-8}$, $e^{-\ell}$ rounds to 1, the naive push is infinite, and one infinite loss ends a training. Long before that its digits go (orange, from the middle of the figure to the left). `log1p` is no help there: the digits were lost inside `exp`. `expm1` keeps them, and the package takes every $\ell$ below $10^{-8}$ at $10^{-8}$: 18.4 instead of infinity, and no slope.
+# **Reading it.** *Near 0*: below about $3\cdot10^{-8}$, $e^{-\ell}$ rounds to 1, the naive push is infinite, and one infinite loss ends a training. Long before that its digits go (orange, from $\ell\approx0.1$ to the left). `log1p` is no help there: the digits were lost inside `exp`. `expm1` keeps them, and the package takes every $\ell$ below $10^{-8}$ at $10^{-8}$: 18.4 instead of infinity, and no slope.
 #
 # *Far out*: past $\ell\approx17$, $1-e^{-\ell}$ rounds to 1 and both the naive and the `expm1` form return exactly 0. Only `log1p` still has digits there. Is that worth a second branch in the package? Relative to the truth the error is total, but the truth is $4\cdot10^{-8}$ at most: added to a pull of about 1 it would vanish anyway. So no. The useful message is another: **past $\ell\approx17$ the push is not small, it is gone**, and so is the slope that autograd finds for the package's form (that of the naive one lives on a little, see the table). (Your formula of 02.2 still returns about $-e^{-\ell}$; training never calls it.)
 #
@@ -520,7 +520,7 @@ ax.legend(loc="lower left")
 style.show(figure, alt="Median l of zeros and ones by step t, and two levels above which the push is weak or gone")
 
 # %% [markdown]
-# **Reading it** (lab mode). At the scale of Eq. 8 (the table's last line) the median error of a held-out 1 is around ten. There the push is thousands of times weaker than the pull of 0.09, and in a good part of the draws it is gone altogether (the last column). Divide by 784, and *the same errors* are hundredths, and the push there is in the tens. The figure shows where the exceptions are. Its lower dashed line is the $\ell$ at which push and pull balance (set $1/(e^\ell-1)=\beta$; Section 8 has more to say of it): only the steps of nearly pure noise, at the right end, lie below. And at those steps $\mathbf x_t$ hardly shows which digit it once was, so what raises the error of ones there raises that of zeros too, and all of $\mathcal U$ holds against it.
+# **Reading it** (lab mode). At the scale of Eq. 8 (the table's last line) the median error of a held-out 1 is around ten. There the push is thousands of times weaker than the pull of 0.09, and in about a fifth of the draws it is gone altogether (the last column). Divide by 784, and *the same error* is about a hundredth, and the push there is in the tens. The figure shows where the exceptions are. Its lower dashed line is the $\ell$ at which push and pull balance (set $1/(e^\ell-1)=\beta$; Section 8 has more to say of it): only the steps of nearly pure noise, at the right end, lie below. And at those steps $\mathbf x_t$ hardly shows which digit it once was, so what raises the error of ones there raises that of zeros too, and all of $\mathcal U$ holds against it.
 #
 # (Ones are *easier*: over most steps their curve lies below that of the zeros, although the model saw ten times fewer of them. A small $\ell$ does not mean "seen often".)
 #
@@ -537,7 +537,7 @@ assert inside <= outside
 # %% [markdown]
 # ### Try it: move the scale
 #
-# `scale` multiplies the error per pixel; `error` moves the black dot. The shaded band holds nine in ten errors of the model above. The dashed line is the pull of the ones hidden in $\mathcal U$: for a sensitive image to be pushed up on balance, the orange curve must be above it. The fixed picture below shows the two ends.
+# `scale` multiplies the error per pixel; `error` moves the black dot. The shaded band holds nine in ten errors of the model above. The dashed line is the pull of the ones hidden in $\mathcal U$: for a sensitive image to be pushed up on balance, the orange curve must be above it. The fixed pictures below show the two ends.
 
 # %% tags=["expected"]
 for scale in (784.0, 1.0):
@@ -550,7 +550,7 @@ for scale in (784.0, 1.0):
 widget02_push(typical, SHARE, error=min(max(float(e_s.median()), 1e-4), 1.0))
 
 # %% [markdown]
-# **Reading it.** At scale 784 (a sum) the orange slope crosses the dashed line a quarter of the way into the band and falls off: over the rest of the band the push is invisible. At scale 1 (a mean) the curve has moved 784 times to the right and lies above the line throughout the band: every sensitive image is pushed, hard, at every noise level, and would still be pushed at an error of 1, where the model knows nothing. Neither is "the" Eq. 12: the equation does not fix the unit of $\ell$. The paper prints the sum.
+# **Reading it.** At scale 784 (a sum) the orange slope crosses the dashed line a quarter of the way into the band and falls off: over the rest of the band the pull wins, and at the dot, the median error, it is thousands of times stronger. At scale 1 (a mean) the curve has moved 784 times to the right and lies above the line throughout the band: every sensitive image is pushed, hard, at every noise level, and would still be pushed at an error of 1, where the model knows nothing. Neither is "the" Eq. 12: the equation does not fix the unit of $\ell$. The paper prints the sum.
 #
 # ## 8. What Eq. 12 asks for, point by point
 #
@@ -663,7 +663,7 @@ print(f"net slope at the median error, l = {at:.1f} (a sum):")
 print(f"unsupervised {SHARE:+.5f}, supervised {SHARE + push_slope(at):+.5f}, proposed {SHARE * push_slope(at):+.5f}")
 
 # %% [markdown]
-# **Reading it.** This is the whole story in one picture. In the band of summed errors (`scale 784`) the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images; at the median error the two hardly differ (the printed line). It leaves it only in the left part of the band, towards the steps of nearly pure noise, and crosses zero at the dot, the ceiling (the table of Section 7 says how many draws lie left of it). The proposed risk lies at zero instead: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) the supervised curve has dropped out of the picture: there the push is everything.
+# **Reading it.** This is the whole story in one picture. In the right half of the band of summed errors (`scale 784`), where the median lies, the supervised curve lies *on* the unsupervised one: the same pull towards sensitive images (the printed lines). It leaves it only in the left half, towards the steps of nearly pure noise, and crosses zero at the dot, the ceiling (the table of Section 7 says how many draws lie left of it). Where those two coincide the proposed risk lies at zero: not because it pushes (its push sleeps as well) but because it has taken the pull away. In the other band (`scale 1`) both risks with a push have dropped out of the picture: there the push is everything.
 #
 # So we predict: **with summed errors the supervised method changes little; with mean errors it changes a lot.** To the test.
 #
@@ -716,11 +716,11 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 # %% [markdown]
 # **Reading it** (lab mode). The prediction holds.
 #
-# - *Supervised, sum*: about as many ones as the unsupervised model; what chance makes of such a difference is the printed p. From the same noise the two draw nearly the same pictures, and their held-out errors hardly differ.
-# - *Proposed, sum* (the control): hardly a one left, and nearly all samples are zeros. The error of ones is now well above that of zeros, while that of zeros has hardly moved. So this experiment *can* see a method that works.
-# - *Supervised, mean*: the rate is as high, and it is worthless: hardly a sample is a zero either. The push has driven the error of ones beyond 1 per pixel, worse than answering "no noise", on its way to the ceiling of 2.5 (in units of the mean, now), and the zeros were ruined with them. A rate without a look at the pictures proves nothing.
+# - *Supervised, sum*: 27 ones for the unsupervised model's 34. From the same noise the two draw nearly the same pictures, so that the pairs show even so small a difference: its p, 0.04, is at the edge of what chance makes, the more so as there are three comparisons. The held-out errors hardly differ. A little, then, at most.
+# - *Proposed, sum* (the control): not a one among 500 samples, and nearly all are zeros. The error of ones is now well above that of zeros (it was well below), while that of zeros has risen by less than a tenth. So this experiment *can* see a method that works.
+# - *Supervised, mean*: the rate is as high, and it is worthless: not one sample is a zero either, and the pictures are noise. The push has driven the error of ones beyond 1 per pixel, worse than answering "no noise", on its way to the ceiling of 2.5 (in units of the mean, now), and the zeros were ruined with them. A rate without a look at the pictures proves nothing.
 #
-# **How far to trust it.** One seed, 300 steps, a small network, two easy classes. The intervals hold for 500 samples of *these* models, not for other trainings. The unsupervised model draws fewer ones than $\mathcal U$ holds: it is not trained to the end. A difference of a point or two between the first two rows could not be seen here. What the experiment shows is the contrast of the rows; for the size of the effect we need complete runs.
+# **How far to trust it.** One seed, 300 steps, a small network, two easy classes. The intervals hold for 500 samples of *these* models, not for other trainings. The unsupervised rate is above the 0.909 of a faithful copy, but its interval still holds that; and whatever is neither a zero nor a one (the last column) counts as non-sensitive. A difference of a point or two, as between the first two rows, another seed may turn round. What the experiment shows is the contrast of the rows; for the size of the effect we need complete runs.
 #
 # ## 10. The same question, from complete runs
 #
@@ -752,7 +752,7 @@ for (name, seed, settings), rows in sorted(found.items(), key=str):
 print(f"{compared} seed(s) with all three methods")
 
 # %% [markdown]
-# **Reading it.** Start with the paper's column: from unsupervised to supervised it moves by less than half a point, from there to the proposed method by seven. That is the finding of the paper's Section 5.4.1. Then look at ours, made with another network, another sampler and a much shorter training: the unsupervised rows lie near 0.909, the share of normal images in $\mathcal U$, the proposed rows far above. Where a supervised row stands between them, "of the way" says how far it got. (The last line says for how many seeds; if it is 0, those runs have not been recorded yet, and `pudm train --method supervised` makes one.) Where supervised training gains a little, remember the noisy steps of Section 7: there, where it is decided *what* the image will be, the summed error is small enough for the push to be awake.
+# **Reading it.** Start with the paper's column: from unsupervised to supervised it moves by less than half a point, from there to the proposed method by seven. That is the finding of the paper's Section 5.4.1. Then look at ours, made with another network, another sampler and a much shorter training: with even digits normal the unsupervised rows lie near 0.909, the share of normal images in $\mathcal U$; with odd ones about two points below it (the paper's lies one below); the proposed rows lie far above in both. The one supervised row stands between its neighbours: "of the way" says that it got about a fifth of it, and its bracket still overlaps the unsupervised one. (In `tables.jsonl`, with three seeds, it gets a fifth to a quarter of the way in this role, and less than a tenth in the other.) That is more than in the paper, and still little. For where it comes from, remember the noisy steps of Section 7: there, where it is decided *what* the image will be, the summed error is small enough for the push to be awake.
 #
 # (Rates of different runs differ by chance as well: the brackets are 95 % intervals for the drawn samples alone and say nothing of another seed's training.)
 
