@@ -724,7 +724,7 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 #
 # ## 10. The same question, from complete runs
 #
-# `data/results/figure1.jsonl` holds the complete runs behind Figure 1: even digits normal, odd digits sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. (`tables.jsonl`, the README's tables, holds all three methods at three seeds, for both roles.) We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
+# `data/results/figure1.jsonl` holds the complete runs behind Figure 1: even digits normal, odd digits sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. (`tables.jsonl`, the README's tables, holds all three methods for both roles.) We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
 
 # %%
 found = {}
@@ -752,7 +752,7 @@ for (name, seed, settings), rows in sorted(found.items(), key=str):
 print(f"{compared} seed(s) with all three methods")
 
 # %% [markdown]
-# **Reading it.** Start with the paper's column: from unsupervised to supervised it moves by less than half a point, from there to the proposed method by seven. That is the finding of the paper's Section 5.4.1. Then look at ours, made with another network, another sampler and a much shorter training: with even digits normal the unsupervised rows lie near 0.909, the share of normal images in $\mathcal U$; with odd ones about two points below it (the paper's lies one below); the proposed rows lie far above in both. The one supervised row stands between its neighbours: "of the way" says that it got about a fifth of it, and its bracket still overlaps the unsupervised one. (In `tables.jsonl`, with three seeds, it gets a fifth to a quarter of the way in this role, and less than a tenth in the other.) That is more than in the paper, and still little. For where it comes from, remember the noisy steps of Section 7: there, where it is decided *what* the image will be, the summed error is small enough for the push to be awake.
+# **Reading it.** Start with the paper's column: from unsupervised to supervised it moves by less than half a point, from there to the proposed method by seven. That is the finding of the paper's Section 5.4.1. Then look at ours, made with another network, another sampler and a much shorter training: with even digits normal the unsupervised rows lie near 0.909, the share of normal images in $\mathcal U$; with odd ones about two points below it (the paper's lies one below); the proposed rows lie far above in both. The one supervised row stands between its neighbours: "of the way" says that it got about a fifth of it, and its bracket still overlaps the unsupervised one. That is one run: more than in the paper, and still little. For where it comes from, remember the noisy steps of Section 7: there, where it is decided *what* the image will be, the summed error is small enough for the push to be awake.
 #
 # (Rates of different runs differ by chance as well: the brackets are 95 % intervals for the drawn samples alone and say nothing of another seed's training.)
 
