@@ -724,7 +724,7 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 #
 # ## 10. The same question, from complete runs
 #
-# `data/results/figure1.jsonl` holds the complete runs behind Figure 1: even digits normal, odd digits sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. (`tables.jsonl`, the README's tables, holds all three methods for both roles.) We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
+# `data/results/figure1.jsonl` holds the complete runs behind Figure 1: even digits normal, odd digits sensitive (and the reverse), summed errors, 1/11 of $\mathcal U$ sensitive. We set methods of the same experiment and seed side by side, and the paper's Table 2 in a column of its own. "of the way" is how much of the gain of the proposed method over the unsupervised one the supervised method has made.
 
 # %%
 found = {}

@@ -417,7 +417,7 @@ check_04_3(samples_needed)
 # %% [markdown]
 # ### All the rows
 #
-# Now the finished runs of `data/results/`: complete runs of the paper's methods, with the paper's Table 2 beside them, even digits normal on the left and odd digits in the middle; and on the right further methods after a shorter training, made by `pudm train --method METHOD --steps 800 --n-samples 1000`. Where a method has no dot, it is not among these rows; `tables.jsonl`, the README's tables, holds `supervised` at three seeds and `pn` at one, for both roles. Compare a panel with itself.
+# Now the finished runs of `data/results/`: complete runs of the paper's methods, with the paper's Table 2 beside them, even digits normal on the left and odd digits in the middle; and on the right further methods after a shorter training, made by `pudm train --method METHOD --steps 800 --n-samples 1000`. Where a method has no dot, it is not among these rows. Compare a panel with itself.
 
 # %% tags=["expected"]
 rows = rows_of("figure1")
