@@ -356,7 +356,7 @@ for method, done in RUNS.items():
     )
 
 # %% [markdown]
-# **Reading it.** Scatters of independent sources add as squares, so what remains of the printed standard deviation after the sampling is the scatter between networks: for the proposed method most of it. (A standard deviation of five runs has itself a standard error of about $1/\sqrt{2(5-1)} = 35\,\%$, so the last column is a size and no more; where it says 0, it says "not seen".) An interval computed from 3,200 samples of *one* network, $\pm 0.008$, is narrower than what another seed would change; that is why tables have seeds. Your own two rates (lab mode, stand-in) have wide intervals, which overlap: nothing can be said about the methods. Both are far below $10/11$: a judge who must name one of ten digits names one, for a blot as well.
+# **Reading it.** Scatters of independent sources add as squares, so what remains of the printed standard deviation after the sampling is the scatter between networks: for the proposed method most of it. (A standard deviation of five runs has itself a standard error of about $1/\sqrt{2(5-1)} = 35\,\%$, so the last column is a size and no more; where it says 0, it says "not seen".) An interval computed from 3,200 samples of *one* network, $\pm 0.008$, is narrower than what another seed would change; that is why tables have seeds. Your own two rates (lab mode, stand-in) have wide intervals, which overlap by a little. That alone decides nothing: taken as two independent counts of 150, the rates are 2.5 standard errors apart, which a test at 5 % would call different. But such a test is about these two *networks*. It knows nothing of another seed, and of the *methods* one network each says nothing yet. Both are far below $10/11$: a judge who must name one of ten digits names one, for a blot as well.
 #
 # ## 6. Five seeds: Welch's test and the bold
 #
@@ -547,7 +547,7 @@ ax.legend()
 style.show(figure, alt="Fréchet distance by share of sensitive images: the same shares give unlike distances, and the lines cross")
 
 # %% [markdown]
-# **Reading it** (lab mode on the stand-in). Without any fault the distances differ already, at the same number of images: a single class spreads less, so its floor is lower. With a fifth of sensitive images the order is reversed. The same model with the same fault gets 0.6 or 1.7, 7.4 or 5.9: the number belongs to the pair of samples *and* real set. Between CIFAR10 and STL10 more than the real set changes: Inception enlarges both to 299 pixels, nine times and three times; 4,000 and 3,200 samples have unlike biases; and STL10's networks, with a tenth of the images and of the examples seen, may indeed draw worse. The two FIDs cannot say how much of the 122 is what.
+# **Reading it** (lab mode on the stand-in). Without any fault the distances differ already, at the same number of images: a single class spreads less, so its floor is lower. With a tenth of sensitive images the order is reversed, with a fifth clearly so. The same model with the same fault gets 0.6 or 1.7, 7.4 or 5.9: the number belongs to the pair of samples *and* real set. Between CIFAR10 and STL10 more than the real set changes: Inception enlarges both to 299 pixels, nine times and three times; 4,000 and 3,200 samples have unlike biases; and STL10's networks, with a tenth of the images and of the examples seen, may indeed draw worse. The two FIDs cannot say how much of the 122 is what.
 #
 # ## 9. The table, and the paper's finding beside yours
 
