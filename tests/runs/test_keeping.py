@@ -89,7 +89,7 @@ def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, name, fault):
 
 
 def test_a_run_begins_by_taking_away_what_a_killed_one_left(tmp_path, monkeypatch):
-    folder = leave(tmp_path)
+    folder = leave(tmp_path, EXP)
     (folder / "row.json").unlink()
     torn = folder / ".0123456789abcdef.pt"
     torn.touch()

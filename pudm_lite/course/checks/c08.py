@@ -90,6 +90,9 @@ def check_08_2(half_way: Function) -> None:
         return steps[i - 1] + share * (steps[i] - steps[i - 1])
 
     middle = (first + last) / 2
+    others = (0.5, last / 2, middle, *(float(rate) for rate in (rates.median(), rates.quantile(0.5), rates.mean())))
+    while min(abs(float(steps[-1] / 2 - crossing(rate))) for rate in others) < 1:
+        steps[-1] += 2  # or half of the steps would be another mistake's answer by chance
     after = int((rates >= middle).nonzero()[0, 0])
     share = (middle - rates[after - 1]) / (rates[after] - rates[after - 1])
     expect(
