@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--n-samples", type=count, default=64, help="images")
     parser.add_argument("--sampler", default="ddpm", help="ddpm, ddim or dpmpp")
-    parser.add_argument("--sampler-steps", type=count, default=25, help="network evaluations per image, 1 to 1000")
+    parser.add_argument("--sampler-steps", type=count, default=14, help="network evaluations per image, 1 to 1000")
     parser.add_argument("--seed", type=seed, default=0, help="seed; one seed and one image number give one picture")
     parser.add_argument(
         "--out",

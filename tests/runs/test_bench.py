@@ -188,7 +188,7 @@ def test_bench_measures_what_it_names(capsys, tmp_path, monkeypatch):
     printed = capsys.readouterr().out
     assert re.search(r"matrix multiply, float32: \d+ GFLOP/s at n = (64|128)", printed)
     for method in (*METHODS, re.escape(bench.FORWARD)):
-        assert re.search(rf"lite +{method} +64 +[\d.]+ +[\d.]+ +[\d.]+% +[\d.]+", printed)
+        assert re.search(rf"lite +{method} +44 +[\d.]+ +[\d.]+ +[\d.]+% +[\d.]+", printed)
     assert "pudm --help" in printed
     found = json.loads(file.read_text())
     assert found["versions"]["torch"] == torch.__version__
