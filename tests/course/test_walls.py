@@ -22,7 +22,8 @@ def can(what):
     except OSError:
         return "cannot"
 print(can(lambda: open("/tmp/x", "w").write("x")), can(lambda: open("/x", "w")), can(lambda: open(os.__file__, "a")))
-print(can(lambda: open(sys.path[0] + "/pudm_lite/new", "w")), can(lambda: open("/dev/null", "w").write("x")), os.path.exists(%r))
+package = sys.path[0] + "/pudm_lite"
+print(can(lambda: open(package + "/new", "w")), can(lambda: open("/dev/null", "w").write("x")), os.path.exists(%r))
 big = open("/tmp/big", "wb")
 print(can(lambda: [big.write(bytes(2**20)) for _ in range(80)]))
 """
