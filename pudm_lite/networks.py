@@ -21,6 +21,7 @@ from diffusers import (
     DiffusionPipeline,
     ModelMixin,
     SchedulerMixin,
+    Transformer2DModel,
     UNet2DModel,
 )
 from diffusers.configuration_utils import register_to_config
@@ -88,6 +89,8 @@ RECIPES = {
 }
 
 
+TOKENS, TOKEN_DIM = 4, 64
+"""How many tokens a concept has that a conditional network is told, and how many numbers a token."""
 PAPER_EPOCHS = {"from scratch": 100, "fine-tuning": 20}
 LITE_FINE_TUNING = {"steps": 600, "warmup_steps": 30, "learning_rate": 1e-3, "kernel_learning_rate": 0.005}
 
@@ -160,11 +163,23 @@ class Block(nn.Module):
         return self.skip(x) + self.conv2(F.silu(h))
 
 
+def _transformer(channels: int, cross_attention_dim: int) -> Transformer2DModel:
+    """Self-attention, attention to the condition (`attn2`), a layer forward, each added to what it is given."""
+    head = math.gcd(32, channels)
+    return Transformer2DModel(
+        channels // head, head, channels, cross_attention_dim=cross_attention_dim, norm_num_groups=math.gcd(8, channels)
+    )
+
+
 class LiteUNet(ModelMixin, ConfigMixin):
     """A U-Net for a CPU: its blocks work on 2 x 2 pixels folded into channels (space-to-depth).
 
     A 3 x 3 convolution stands before the fold and after the unfold, at full resolution, so that neighbouring folds
     overlap: without it the samples show a faint 2 x 2 grid.
+
+    With `cross_attention_dim` it is told a condition: tokens that Diffusers' transformer blocks attend to, after each
+    block of all levels but the finest. So its parameters have Stable Diffusion's names (`attn2.to_k`), and what edits
+    the one edits the other. Nothing of the condition goes through the time embedding.
     """
 
     config_name = "config.json"
@@ -179,6 +194,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
         block_channels: tuple[int, ...] = (32, 64, 96),  # one level each
         stem_channels: int = 8,  # at full resolution
         time_dim: int = 128,
+        cross_attention_dim: int | None = None,  # of a token; None: unconditional
     ) -> None:
         super().__init__()
         first, last = block_channels[0], block_channels[-1]
@@ -191,6 +207,9 @@ class LiteUNet(ModelMixin, ConfigMixin):
         self.middle = Block(last, last, time_dim)
         self.up = nn.ModuleList(Block(2 * c, c, time_dim) for c in block_channels)
         self.finer = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
+        if cross_attention_dim:
+            attended = (*block_channels[1:], last, *block_channels[:0:-1])  # in the order of `forward`
+            self.attentions = nn.ModuleList(_transformer(c, cross_attention_dim) for c in attended)
         self.norm = nn.GroupNorm(1, first)
         self.unfold = nn.Conv2d(first, 4 * stem_channels, 3, padding=1)
         self.out = nn.Conv2d(2 * stem_channels, out_channels, 3, padding=1)
@@ -198,9 +217,24 @@ class LiteUNet(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.out.bias)
 
     def forward(
-        self, sample: Tensor, timestep: Tensor | float, return_dict: bool = True
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor | None = None,
+        return_dict: bool = True,
     ) -> UNet2DOutput | tuple[Tensor]:
-        """sample: (B, C, H, W). timestep: a number or (B,). Returns an object whose `.sample` is like `sample`."""
+        """sample: (B, C, H, W). timestep: a number or (B,). encoder_hidden_states: the condition, (B, m, d) tokens.
+
+        Returns an object whose `.sample` is like `sample`.
+        """
+        if (encoder_hidden_states is None) != (self.config.cross_attention_dim is None):
+            raise ValueError("tokens belong to a network with cross_attention_dim, and to no other")
+        attentions = iter(self.attentions if encoder_hidden_states is not None else ())
+
+        def told(h: Tensor) -> Tensor:
+            attention = next(attentions, None)
+            return h if attention is None else attention(h, encoder_hidden_states, return_dict=False)[0]
+
         t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         time = self.time(timestep_embedding(t, 64).to(sample.dtype))
         full = self.stem(sample)  # (B, stem, H, W)
@@ -208,32 +242,41 @@ class LiteUNet(ModelMixin, ConfigMixin):
         skips = []
         for level, block in enumerate(self.down):
             h = block(self.coarser[level - 1](h) if level else h, time)
-            skips.append(h)
-        h = self.middle(h, time)
+            skips.append(told(h) if level else h)
+            h = skips[-1]
+        h = told(self.middle(h, time))
         for level in reversed(range(len(self.up))):
             h = self.up[level](torch.cat([h, skips[level]], 1), time)
             if level:
+                h = told(h)
                 h = F.interpolate(self.finer[level - 1](h), size=skips[level - 1].shape[2:], mode="nearest")
         h = F.pixel_shuffle(self.unfold(F.silu(self.norm(h))), 2)  # (B, stem, H, W)
         out = self.out(torch.cat([F.silu(h), full], 1).contiguous(memory_format=torch.channels_last))
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
 
-def make_network(name: str, channels: int | None = None, size: int | None = None) -> nn.Module:
+def make_network(
+    name: str, channels: int | None = None, size: int | None = None, cross_attention_dim: int | None = None
+) -> nn.Module:
     """An untrained network for images (channels, size, size); draw its weights after torch.manual_seed.
 
     `paper`: the appendix of the paper that gives its architecture is not at hand. Taken are the sizes of Diffusers'
     unconditional training example, six levels of 128 to 512 channels with attention on the fifth, and for images of
     fewer than 64 pixels a side four of its levels, 128, 128, 256 and 256 channels, with attention on the third.
-    channels, size: the recipe's where left out.
-    Raises ValueError for an unknown name, UserError for a size that the network cannot halve as often as it must.
+    channels, size: the recipe's where left out. cross_attention_dim: numbers in a token of its condition, if any.
+    Raises ValueError for an unknown name, UserError for a size that the network cannot halve as often as it must, and
+    for a condition of a network other than lite.
     """
     if name not in RECIPES:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(RECIPES)}")
     channels, size = channels or RECIPES[name].channels, size or RECIPES[name].image_size
     _check_size(name, size)
     if name == "lite":
-        return LiteUNet(sample_size=size, in_channels=channels, out_channels=channels)
+        return LiteUNet(
+            sample_size=size, in_channels=channels, out_channels=channels, cross_attention_dim=cross_attention_dim
+        )
+    if cross_attention_dim:
+        raise UserError(f"the {name} network takes no condition: choose lite")
     widths, attention = ((128, 128, 256, 256), 2) if size < 64 else ((128, 128, 256, 256, 512, 512), 4)
     kinds = ["Attn" if level == attention else "" for level in range(len(widths))]
     return UNet2DModel(
@@ -392,7 +435,8 @@ def _process_of(name: str, network: nn.Module, scheduler: Any) -> Process:
 def named_network(row: dict[str, Any]) -> tuple[nn.Module, Process]:
     """The untrained network of a run, rebuilt from the names in its row, and its process."""
     recipe = recipe_for(row["network"], named_configuration(row["experiment"]), row.get("pretrained", ""))
-    return make_network(row["network"], recipe.channels, recipe.image_size), make_process(recipe)
+    told = TOKEN_DIM if row.get("conditional") else None
+    return make_network(row["network"], recipe.channels, recipe.image_size, told), make_process(recipe)
 
 
 def _open_shipped(path: Path) -> tuple[nn.Module, Process]:

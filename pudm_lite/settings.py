@@ -44,6 +44,8 @@ class TrainConfig:
     ema_power: float = setting(16.0, "the average looks back over about steps / ema_power; inf: no average")
     grad_clip: float = setting(math.inf, "largest norm of the whole gradient")
     pieces: int = setting(1, "a batch is accumulated in so many pieces", compared=False)
+    conditional: int = setting(0, "1: the network is told each image's class, Eq. 20")
+    label_drop: float = setting(0.1, "share of images whose class a conditional network is not told")
     mixed_precision: str = setting("no", "or `bf16`, or on a GPU `fp16`")
     gradient_checkpointing: int = setting(
         0, "1: the backward pass computes activations again instead of keeping them", compared=False
@@ -57,6 +59,7 @@ class TrainConfig:
             ("group_sizes", GROUP_SIZES),
             ("optimiser", OPTIMISERS),
             ("mixed_precision", PRECISIONS),
+            ("conditional", (0, 1)),
             ("gradient_checkpointing", (0, 1)),
         ):
             if getattr(self, name) not in known:
@@ -67,6 +70,8 @@ class TrainConfig:
             raise UserError(
                 f"s_per_batch must lie between 0 and batch_size ({self.batch_size}); got {self.s_per_batch}"
             )
+        if not 0 <= self.label_drop < 1:
+            raise UserError(f"label_drop must lie in [0, 1); got {self.label_drop}")
         if self.labelled < 0:
             raise UserError(f"labelled must be 0 (all) or more; got {self.labelled}")
         if self.steps < 0:

@@ -134,7 +134,7 @@ def test_the_clock_goes_on_where_it_stood(tmp_path):
 def test_batch_timesteps_and_noise_depend_on_seed_and_step(stream, timesteps):
     def drawn(seed, step):
         config = replace(CONFIG, stream=stream, timesteps=timesteps, seed=seed)
-        batch, at, eps = make(config)._draw(step)
+        batch, at, eps, _ = make(config)._draw(step)
         return [tuple(value.flatten().tolist()) for value in (batch.u, batch.s, at, eps)]
 
     addresses = [(seed, step) for seed in (5, 6) for step in (0, 1)]
@@ -535,7 +535,7 @@ def test_the_clamp_of_two_processes_would_fire_on_one_of_them_alone():
     trainer = make(replace(CONFIG, method="nnpu", beta=0.7, steps=4))
     apart = []
     while trainer.step < 4:
-        batch, at, eps = trainer.drawn(trainer.step)
+        batch, at, eps, _ = trainer.drawn(trainer.step)
         t, w = trainer._timesteps(at)
         halves = [torch.arange(rank, CONFIG.batch_size, 2) for rank in range(2)]
         with torch.no_grad():

@@ -97,7 +97,7 @@ def settings_of(o: argparse.Namespace) -> dict[str, Any]:
     from ..runs.experiments import parse_settings
 
     settings = parse_settings(o.set)
-    if own := settings.keys() & {"method", "beta", "seed", "steps"}:
+    if own := settings.keys() & {"method", "beta", "seed", "steps", *({"conditional"} & vars(o).keys())}:
         raise UserError(f"--set takes no {min(own)}: that is --{min(own)}")
     if len(settings) < len(o.set):
         raise UserError(f"--set is given one setting twice in {' '.join(o.set)}: one would not be used")
@@ -125,7 +125,11 @@ def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> Non
         refuse_unused(o, ["network"], f"{pretrained} is a {network_named(pretrained)} network")
 
 
-NEEDS = {"s_per_batch": ("stream", "two"), "kernel_learning_rate": ("optimiser", "muon")}
+NEEDS = {
+    "s_per_batch": ("stream", "two"),
+    "kernel_learning_rate": ("optimiser", "muon"),
+    "label_drop": ("conditional", 1),
+}
 """Settings that act only beside a value of another."""
 
 
@@ -148,6 +152,10 @@ def experiments_of(
     words = ("n_samples", "sampler", "sampler_steps", "features", "save_every", "beta", "seed")
     named = {name: getattr(o, name) for name in words}
     named |= settings_of(o)
+    if vars(o).get("conditional"):  # `train` alone has the option
+        named |= {"conditional": 1, "guidance": o.guidance}
+    else:
+        refuse_unused(o, ["guidance"], "it belongs to --conditional")
 
     def build(**length: int) -> list:
         settings = {**length, **named}

@@ -28,6 +28,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="what to fine-tune: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`",
     )
+    parser.add_argument(
+        "--conditional",
+        action="store_true",
+        help="tell the network each image's class (Eq. 20): it draws what it is asked for",
+    )
+    parser.add_argument(
+        "--guidance", type=float, default=1.0, help="classifier-free guidance of a conditional model's samples"
+    )
     own = parser.add_argument_group("your own images, in place of --experiment")
     own.add_argument(
         "--unlabeled", type=Path, default=None, metavar="DIR", help="folder of images, sensitive ones among them"

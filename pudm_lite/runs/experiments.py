@@ -17,11 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..conditional import Condition, Conditional, save_conditional
 from ..diffusion import Process
 from ..errors import UserError
 from ..files import write_arrays, write_whole
 from ..measures.inception import require_weights
-from ..networks import Recipe, image_shape, make_network, make_process, open_network, recipe_for, save_pipeline
+from ..networks import (
+    TOKEN_DIM,
+    Recipe,
+    image_shape,
+    make_network,
+    make_process,
+    open_network,
+    recipe_for,
+    save_pipeline,
+)
 from ..sampling import SAMPLERS, draw, half_precision
 from ..settings import TrainConfig
 from ..splits import Configuration, named_configuration
@@ -42,6 +52,7 @@ class Experiment:
     sampler, sampler_steps, sample_seed, n_samples: how samples are drawn, and how many.
     features: of the Fréchet distance, one of measuring.FEATURES.
     pretrained: what the training starts from: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`.
+    guidance: how far samples of a conditional network go beyond their condition (`conditional.guided`).
     images: an .npz file with arrays u, s and test, (N, C, S, S) uint8: images of one's own (`folders.pack`).
     save_every: seconds between checkpoints, which shape no result; None for what `Trainer` finds.
     Raises UserError for unknown names and values out of range.
@@ -59,6 +70,7 @@ class Experiment:
     features: str = "judge"
     pretrained: str = ""
     images: str = ""
+    guidance: float = 1.0
     save_every: float | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +85,10 @@ class Experiment:
             raise UserError(f"at least 2 samples are needed to measure anything; got {self.n_samples}")
         if self.train.steps == 0 and not self.pretrained:
             raise UserError("steps must be larger than 0, but where --pretrained names a model to draw from as it is")
+        if self.train.conditional and (self.pretrained or self.images):
+            raise UserError("a conditional network is trained from scratch, on a data set with classes")
+        if not 0 <= self.guidance <= 100:
+            raise UserError(f"guidance must lie in [0, 100]; got {self.guidance}")
         if self.images and self.train.method in ("pn", "pnu"):
             raise UserError(f"{self.train.method} needs the true labels of U, which images of your own do not have")
 
@@ -84,7 +100,8 @@ class Experiment:
     @property
     def sampling(self) -> dict[str, Any]:
         """How samples are drawn, as `sampling.draw` takes it."""
-        return {"sampler": self.sampler, "steps": self.sampler_steps, "seed": self.sample_seed}
+        how = {"sampler": self.sampler, "steps": self.sampler_steps, "seed": self.sample_seed}
+        return how | ({"guidance": self.guidance} if self.train.conditional else {})
 
     @property
     def name(self) -> str:
@@ -104,7 +121,8 @@ class Experiment:
 
         `experiment` and `method` are what readers look for; the values of `data` and `recipe` follow from the names.
         """
-        others = ("data", "recipe", "train", "images", "save_every")
+        others = ["data", "recipe", "train", "images", "save_every"]
+        others += [] if self.train.conditional else ["guidance"]
         asked = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
         return {"experiment": asked.pop("configuration"), **self.train.as_row(), **asked, "method": self.method}
 
@@ -121,8 +139,8 @@ def experiment(
 
     configuration: a name that splits.named_configuration knows; or, with `images`, any name.
     method: one of risks.METHODS; or `pretrained`, which trains nothing and draws from the model named so.
-    overrides: any other field of TrainConfig, sampler, sampler_steps, features, and n_samples, which is 0 for as many
-        as the configuration has test images. None stands for the recipe's.
+    overrides: any other field of TrainConfig, sampler, sampler_steps, features, guidance, and n_samples, which is 0 for
+        as many as the configuration has test images. None stands for the recipe's.
     Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others.
     Raises UserError for unknown names and values out of range.
     """
@@ -135,6 +153,7 @@ def experiment(
         "sampler_steps": recipe.sampler_steps,
         "n_samples": 2000,
         "features": "judge" if digits else "inception",
+        "guidance": 1.0,
         "save_every": None,
     }
     sampling = {name: given.pop(name, value) for name, value in usual.items()}
@@ -201,7 +220,8 @@ def start_network(exp: Experiment) -> tuple[nn.Module, Process]:
         return network, process
     with torch.random.fork_rng():
         torch.manual_seed(exp.train.seed)
-        network = make_network(exp.network, recipe.channels, recipe.image_size)
+        told = TOKEN_DIM if exp.train.conditional else None
+        network = make_network(exp.network, recipe.channels, recipe.image_size, told)
     return network, make_process(recipe)
 
 
@@ -215,7 +235,10 @@ def make_trainer(exp: Experiment, data: Material, folder: Path | None) -> Traine
     network, process = start_network(exp)
     identity = {"configuration": exp.configuration, "network": exp.network}
     identity |= {"pretrained": exp.pretrained} if exp.pretrained else {}
-    return Trainer(network, process, data.train, data.split, exp.train, folder, identity, exp.save_every)
+    condition = None
+    if exp.train.conditional and data.labels is not None:
+        condition = Condition(data.concepts().tokens.data, data.labels)
+    return Trainer(network, process, data.train, data.split, exp.train, folder, identity, exp.save_every, condition)
 
 
 Report = Callable[[str, Any], None]
@@ -240,16 +263,18 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         shutil.rmtree(batches, ignore_errors=True)  # what another training drew
     strips = {max(1, round(exp.train.steps * share)) for share in (0.1, 0.25, 0.5, 0.75)}
     with fitting(_training(exp), "--set a larger pieces, gradient_checkpointing=1 or a smaller batch_size"):
-        steps = chain([trainer.step], (_told(record, report) for record in trainer))  # 0, or where it was cut off
+        steps = chain([trainer.step], (_reported(record, report) for record in trainer))  # 0, or where it was cut off
         for step in steps:
             while main and trainer.notes:
                 report("note", trainer.notes.pop(0))
             path = folder / f"strip_{step:06d}.png"
             if main and step in strips and not path.exists():
-                write_strip(draw(trainer.ema, trainer.process, 10, **_quick(exp)), path)
+                write_strip(draw(trainer.ema, trainer.process, 10, **_quick(exp), **_told(exp, data, 10)), path)
                 report("strip", path)
     network = trainer.ema
-    if main:
+    if main and exp.train.conditional:
+        save_conditional(Conditional(network, trainer.process, data.concepts()), folder / "pipeline")
+    elif main:
         save_pipeline(network, trainer.process, folder / "pipeline")
     started = time.monotonic()
     with fitting("while images were drawn", "end what else holds some of it (nvidia-smi names it), and go on"):
@@ -262,13 +287,15 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
             trainer.accelerator.num_processes,
             lambda done, of: report("sample", (done, of)),
             **exp.sampling,
+            **_told(exp, data),
         )
     trainer.accelerator.wait_for_everyone()  # until every share is drawn
     if not main:
         return {}
     samples = gather(files)
     sample_seconds = time.monotonic() - started
-    measured, sensitive = measures(samples, data, exp.features)
+    prompted = data.prompted(exp.n_samples) if exp.train.conditional else None
+    measured, sensitive = measures(samples, data, exp.features, prompted)
     write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
     shutil.rmtree(batches)
@@ -292,7 +319,15 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     }
 
 
-def _told(record: Record, report: Report) -> int:
+def _told(exp: Experiment, data: Material, n: int = 0) -> dict[str, Any]:
+    """What a conditional network is told of each of n samples, exp.n_samples where left out, as `draw` takes it."""
+    if not exp.train.conditional:
+        return {}
+    concepts = data.concepts()
+    return {"prompts": concepts.tokens.data[data.prompted(n or exp.n_samples)], "null": concepts.null.data}
+
+
+def _reported(record: Record, report: Report) -> int:
     report("step", record)
     return record.step
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..conditional import Concepts, concept_table, likeness
 from ..datasets import source
+from ..errors import UserError
 from ..files import array_shapes, read_arrays
 from ..measures.judge import Judge, judge_of, read_judge
 from ..networks import Recipe
@@ -19,6 +21,7 @@ class Material:
 
     train, test: (N, C, H, W) uint8; the split's u and s point into train; test holds only the normal test images.
     judge: None for images of one's own without a normal test set: then nobody can tell normal from sensitive.
+    labels: (N,) int64, the class of each image of train; None for images of one's own. classes: their names.
     """
 
     configuration: Configuration
@@ -26,6 +29,25 @@ class Material:
     train: Tensor
     test: Tensor
     judge: Judge | None
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    def concepts(self) -> Concepts:
+        """The table that a conditional network is told its images' classes by: alike as the classes' means are.
+
+        The same for every seed and split of a data set, up to the rounding of the means.
+        Raises UserError for images without classes.
+        """
+        if self.labels is None:
+            raise UserError("a conditional network is told each image's class, which images of your own do not have")
+        return concept_table(self.classes, likeness(self.train, self.labels, len(self.classes)))
+
+    def prompted(self, n: int) -> Tensor:
+        """The classes that n samples of a conditional model are prompted with, as frequent as they are in U. (n,)."""
+        assert self.labels is not None
+        labels = self.labels[self.split.u].sort().values
+        at = ((torch.arange(n, dtype=torch.float64) + 0.5) / n * len(labels)).long()
+        return labels[at]
 
 
 HELD_WHOLE = 2**29
@@ -42,7 +64,8 @@ def read_material(c: Configuration, recipe: Recipe, seed: int) -> Material:
     if len(train.labels) * channels * size**2 > HELD_WHOLE:
         wanted = torch.cat([split.u, split.s])
         split = replace(split, u=torch.arange(len(split.u)), s=len(split.u) + torch.arange(len(split.s)))
-    return Material(c, split, train.read(wanted, size, channels), test.read(split.test, size, channels), judge)
+    images, held_out = train.read(wanted, size, channels), test.read(split.test, size, channels)
+    return Material(c, split, images, held_out, judge, train.labels[wanted], train.classes)
 
 
 def own_configuration(path: Path) -> Configuration:

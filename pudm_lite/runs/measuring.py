@@ -42,10 +42,13 @@ def measure(verdict: Verdict, data: Material) -> dict[str, Any]:
     }
 
 
-def measures(samples: Tensor, data: Material, features: str) -> tuple[dict[str, Any], Tensor]:
+def measures(
+    samples: Tensor, data: Material, features: str, prompted: Tensor | None = None
+) -> tuple[dict[str, Any], Tensor]:
     """The measures of a row, and which samples the judge calls sensitive, (n,) bool.
 
-    samples: (n, C, H, W) uint8. features: one of FEATURES.
+    samples: (n, C, H, W) uint8. features: one of FEATURES. prompted: (n,) int64, the classes that a
+    conditional model was asked for: the row then says which share the judge calls by them, `prompted_rate`.
 
     Of images that have no judge nothing is measured but, with Inception's features, FID; none of them counts as
     sensitive then.
@@ -56,6 +59,8 @@ def measures(samples: Tensor, data: Material, features: str) -> tuple[dict[str, 
         verdict = data.judge.look(samples)
         sensitive = ~data.judge.is_normal(verdict, data.configuration.normal)
         row = measure(verdict, data)
+        if prompted is not None and data.judge.classes == data.classes:
+            row["prompted_rate"] = round(float((verdict.classes == prompted).double().mean()), 5)
     if features == "inception" and len(data.test) > 1:
         row |= fid(samples, data.test)
     return row, sensitive

@@ -35,6 +35,9 @@ UNUSED = {
     "train --set s_per_batch=4 stream=pooled": "s_per_batch of --set would not be used: it belongs to stream=two",
     "figure1 --set optimiser=adamw kernel_learning_rate=0.1": "kernel_learning_rate of --set would not be used",
     "sweep --set stream=pooled s_per_batch=4": "s_per_batch of --set would not be used",
+    "train --guidance 2": "--guidance would not be used: it belongs to --conditional",
+    "train --set label_drop=0.2": "label_drop of --set would not be used: it belongs to conditional=1",
+    "train --set conditional=1": "--set takes no conditional: that is --conditional",
     "train --set seed=3": "--set takes no seed: that is --seed",
     "train --set method=pn": "--set takes no method: that is --method",
     "figure1 --set beta=0.2": "--set takes no beta: that is --beta",
@@ -52,7 +55,8 @@ UNUSED = {
 }
 
 ALWAYS = {
-    "train": "experiment method pretrained unlabeled sensitive seed n_samples sampler sampler_steps save_every out",
+    "train": "experiment method pretrained unlabeled sensitive seed n_samples sampler sampler_steps save_every out "
+    "conditional",
     "figure1": "normal method network seed minutes steps n_samples sampler sampler_steps features save_every out",
     "sweep": "experiment method seed lanes processes slurm n_samples sampler sampler_steps features save_every out "
     "pretrained",
