@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import ConfigMixin, DDIMScheduler, DiffusionPipeline, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -170,7 +171,11 @@ def load_conditional(folder: Path) -> Conditional:
         parts = {"unet": [LiteUNet.__module__, "LiteUNet"], "concepts": [__name__, "Concepts"]}
         if any(index.get(part) != wanted for part, wanted in parts.items()):
             raise UserError(what)
+        bars = diffusers.utils.logging.is_progress_bar_enabled()
+        diffusers.utils.logging.disable_progress_bar()
         pipeline = ConceptPipeline.from_pretrained(folder)
+        if bars:
+            diffusers.utils.logging.enable_progress_bar()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(what) from None
     scheduler = pipeline.scheduler

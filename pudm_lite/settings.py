@@ -50,6 +50,7 @@ class TrainConfig:
     gradient_checkpointing: int = setting(
         0, "1: the backward pass computes activations again instead of keeping them", compared=False
     )
+    compile: int = setting(0, "1: torch.compile the network, which pays in long runs on a large GPU", compared=False)
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -61,6 +62,7 @@ class TrainConfig:
             ("mixed_precision", PRECISIONS),
             ("conditional", (0, 1)),
             ("gradient_checkpointing", (0, 1)),
+            ("compile", (0, 1)),
         ):
             if getattr(self, name) not in known:
                 raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(map(str, known))}")

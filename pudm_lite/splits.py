@@ -100,14 +100,22 @@ PER_CLASS = {"mnist": (5_000, 890), "cifar10": (5_000, 1_000), "stl10": (500, 80
 some digits MNIST's test set holds fewer than of others; the rarest has 892.)"""
 
 
+WITHOUT = "mnist-without-"
+"""All digits but one: what a model that never saw it is trained on, the reference of concept erasing."""
+
+
 def named_configuration(name: str) -> Configuration:
-    """A row of CONFIGURATIONS; or one of `dataset-class,class`, such as mnist-3,5: these classes are normal, all others
-    sensitive, and the sizes are Table 1's for so many normal classes, with a tenth as many sensitive images.
+    """A row of CONFIGURATIONS; mnist-without-4 and its like, of which no image is sensitive; or one of
+    `dataset-class,class`, such as mnist-3,5: these classes are normal, all others sensitive, and the sizes are Table
+    1's for so many normal classes, with a tenth as many sensitive images.
 
     Raises UserError for any other name, an unknown class, and when the normal classes are all or none.
     """
     if name in CONFIGURATIONS:
         return CONFIGURATIONS[name]
+    if name.startswith(WITHOUT) and (left_out := name.removeprefix(WITHOUT)) in CLASSES["mnist"]:
+        kept = tuple(c for c in CLASSES["mnist"] if c != left_out)
+        return Configuration("mnist", 32, kept, (), 53_000, 0, 0, 8_800)  # the commonest digit has 6,742 and 1,135
     dataset, dash, classes = name.partition("-")
     normal = tuple(dict.fromkeys(filter(None, classes.split(","))))
     if not dash or dataset not in PER_CLASS or not set(normal) <= set(CLASSES[dataset]):

@@ -145,7 +145,7 @@ class Trainer:
             foreach=True,
         )
         self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimisers]
-        self.prepared = self.accelerator.prepare(self.network)
+        self.prepared = self.accelerator.prepare(torch.compile(self.network) if config.compile else self.network)
         self.importance = Importance(self.process.steps, device)
         x_u, x_s = images[split.u], images[split.s]
         place = place_for(x_u.nbytes + x_s.nbytes, device)

@@ -446,6 +446,21 @@ def test_gradient_checkpointing_changes_no_gradient(precision, pieces):
     assert (plain - again).norm() <= 1e-6 * plain.norm()
 
 
+def test_a_compiled_network_is_what_trains_and_changes_no_gradient(monkeypatch):
+    """Traced, by a backend that needs no compiler; what is kept and averaged is the network itself."""
+    compiled = []
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or real(net, backend="eager"))
+    config = replace(CONFIG, steps=2)
+    plain, traced = make(config), make(replace(config, compile=1))
+    assert compiled == [traced.network]
+    for one, other in zip(plain, traced, strict=True):
+        assert other.value == pytest.approx(one.value, rel=1e-5)
+    assert plain.network.state_dict().keys() == traced.network.state_dict().keys()
+    for one, other in zip(plain.ema.parameters(), traced.ema.parameters(), strict=True):
+        torch.testing.assert_close(other, one)
+
+
 def test_a_network_without_gradient_checkpointing_is_named():
     with pytest.raises(UserError, match="LiteUNet has no gradient checkpointing"):
         make(replace(CONFIG, gradient_checkpointing=1), network=lambda: make_network("lite", 1, 8))

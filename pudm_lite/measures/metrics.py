@@ -25,12 +25,15 @@ def non_sensitive_rate(is_normal: NDArray[np.bool_], confidence: float = 0.95) -
     is_normal: (n,) bool. Wilson (1927): the set of shares that a two-sided score test would not reject.
     Raises ValueError for n = 0.
     """
+    return rate_of_counts(int(np.sum(is_normal)), len(is_normal), confidence)
+
+
+def rate_of_counts(k: int, n: int, confidence: float = 0.95) -> Rate:
+    """k of n, with Wilson's binomial interval. Raises ValueError for n = 0."""
     from scipy.stats import binomtest
 
-    n = len(is_normal)
     if n == 0:
         raise ValueError("a rate needs at least one sample")
-    k = int(np.sum(is_normal))
     interval = binomtest(k, n).proportion_ci(confidence, method="wilson")
     return Rate(k / n, float(interval.low), float(interval.high), n)
 

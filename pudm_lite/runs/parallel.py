@@ -175,7 +175,7 @@ def _seconds_per_step(exp: Experiment, folder: Path, report: Report, steps: int 
     return (records[-1].seconds - records[2].seconds) / steps
 
 
-def _raise_failure(name: str, what: str, value: Any) -> None:
+def raise_failure(name: str, what: str, value: Any) -> None:
     if what == "error":
         raise UserError(value)
     if what == "crash":
@@ -207,7 +207,7 @@ def steps_for(minutes: float, experiments: list[Experiment], root: Path) -> int:
         times = []
 
         def hear(name: str, what: str, value: Any) -> None:
-            _raise_failure(name, what, value)
+            raise_failure(name, what, value)
             if what == "done":
                 times.append(value)
 
@@ -250,7 +250,7 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
     last: dict[str, dict[str, float]] = {exp.name: {} for exp in open_runs}
 
     def show(name: str, what: str, value: Any) -> None:
-        _raise_failure(name, what, value)
+        raise_failure(name, what, value)
         if what == "done":
             rows[name] = value
         if quiet or what == "done":

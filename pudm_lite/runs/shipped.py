@@ -154,7 +154,10 @@ def shipped(name: str) -> Trained:
     return Trained(network, process, row, curves)
 
 
-def shipped_conditional(name: str = "models/mnist-digits_unsupervised_seed0_conditional.safetensors") -> Conditional:
+SHIPPED_DIGITS = "models/mnist-digits_unsupervised_seed0_conditional.safetensors"
+
+
+def shipped_conditional(name: str = SHIPPED_DIGITS) -> Conditional:
     """A conditional model of data/models/, with its table of concepts; as it stands, the one of the ten digits.
 
     Raises UserError where the file is missing or damaged.

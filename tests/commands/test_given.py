@@ -66,6 +66,7 @@ ALWAYS = {
     "figure4": "out",
     "ship": "out",
     "grade": "out seconds memory",
+    "erase-bench": "method digit seed each attack model retrained lanes out",
     "bench": "threads seconds network rounds n_samples json",
     "selftest": "out",
     "judge": "seed epochs batch_size out",
