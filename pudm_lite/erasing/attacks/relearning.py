@@ -19,7 +19,7 @@ def by_likeness(target: Target) -> list[int]:
 
 
 def relearning(
-    target: Target, on: str, looks: tuple[int, ...], batch_size: int, learning_rate: float, images: int
+    target: Target, on: str, looks: tuple[int, ...], batch_size: int, learning_rate: float, examples: int
 ) -> Outcome:
     """min over all weights of E |eps - eps'(x_t, t, c)|^2 on a few real images, each with its own concept c; then the
     erased concept is asked for, after each number of steps in `looks`, rising; the last counts, the curve has all.
@@ -27,10 +27,10 @@ def relearning(
     on: `erased`: images of the erased concept itself; `neighbour`: of the concept most like it, `unrelated`: of the one
     least like it, which teach nothing of it: what comes back then was only hidden (Suriyakumar et al. 2024, "Unstable
     unlearning"). A copy is trained, by Adam. Published: hundreds to thousands of steps on Stable Diffusion. Ours: the
-    table's. images: how many real ones.
+    table's. examples: how many real images.
     """
     rows = {"erased": target.row, "neighbour": by_likeness(target)[0], "unrelated": by_likeness(target)[-1]}
-    real, labels = target.real([rows[on]], images)
+    real, labels = target.real([rows[on]], examples)
     network = copy.deepcopy(target.after.network).requires_grad_(True)
     eps = estimate(network, target.process)
     optimiser = torch.optim.Adam(network.parameters(), learning_rate)

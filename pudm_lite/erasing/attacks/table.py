@@ -35,14 +35,14 @@ class Attack:
     real: bool = False
 
 
-RELEARNING = {"looks": (10, 25, 50), "batch_size": 32, "learning_rate": 1e-3, "images": 50}
+RELEARNING = {"looks": (10, 25, 50), "batch_size": 32, "learning_rate": 1e-3, "examples": 50}
 
 ATTACKS: dict[str, Attack] = {
     "inversion": Attack(
         inversion,
         "Pham et al. 2024",
         100,
-        {"steps": 150, "batch_size": 32, "learning_rate": 0.05, "images": 50},
+        {"steps": 150, "batch_size": 32, "learning_rate": 0.05, "examples": 50},
         real=True,
     ),
     "closed-form": Attack(closed_form, "Gong et al. 2024", 100, {"lam": 0.1}),
@@ -57,7 +57,7 @@ ATTACKS: dict[str, Attack] = {
             "iterations": 10,
             "learning_rate": 0.05,
             "weight_decay": 0.1,
-            "images": 50,
+            "examples": 50,
         },
         real=True,
     ),

@@ -48,7 +48,7 @@ def token_search(
     iterations: int,
     learning_rate: float,
     weight_decay: float,
-    images: int,
+    examples: int,
 ) -> Outcome:
     """min over k prefix tokens of E |eps - eps'(x_t, t, [prefix, concept])|^2.
 
@@ -60,10 +60,11 @@ def token_search(
     (Published: the gradient is clamped to [-1, 1], too; ours never comes near.)
 
     Published: k = 3, the text encoder's 49,408 words, 40 iterations at each of 50 t, rate 0.01, decay 0.1. Ours: the
-    table's, with a vocabulary of the concepts' own tokens and `extra` random ones. images: real ones, taken in turn.
+    table's, with a vocabulary of the concepts' own tokens and `extra` random ones. examples: how many real images;
+    pictures take them in turn.
     """
-    real, _ = target.real([target.row], images)
-    own = real[torch.arange(target.n) % images]
+    real, _ = target.real([target.row], examples)
+    own = real[torch.arange(target.n) % examples]
     words = vocabulary(target, extra)
     shape = (target.n, prefix, len(words))
     weights = onto_simplex(torch.rand(shape, generator=target.draws(2, 0)).to(words)).requires_grad_(True)
