@@ -3,6 +3,7 @@ from dataclasses import replace
 import gaussian_digits as g
 import pytest
 import torch
+from diffusers.models.unets.unet_2d import UNet2DOutput
 
 from pudm_lite.erasing.attacks.judge_guidance import Steered, guidance
 from pudm_lite.errors import UserError
@@ -50,6 +51,31 @@ def test_steered_hard_enough_even_what_is_lost_is_called_so_and_the_control_says
     assert found.control.rate == 1
     assert found.control.n == 6
     assert guidance(g.target(g.HONEST), (0.0,), 6).control.rate == 0
+
+
+class V(torch.nn.Module):
+    """The Gaussian network, saying v where that says eps."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.config = network, network.config
+
+    def forward(self, x, t, tokens):
+        ab = g.PROCESS.alpha_bar[t].view(-1, 1, 1, 1)
+        eps = self.network(x, t, tokens).sample
+        return UNet2DOutput(sample=(eps - (1 - ab).sqrt() * x) / ab.sqrt())
+
+
+def test_whatever_the_network_predicts_it_is_steered_alike():
+    target = g.target(g.destroyed())
+    process = replace(g.PROCESS, prediction="v_prediction")
+    other = replace(target.after, network=V(target.after.network), process=process)
+    for scale, rate in ((0.0, 0), (30.0, 1)):
+        found = guidance(replace(target, after=other), (scale,), 2)
+        assert found.curve[0][1].rate == rate
+    x, t, tokens = drawn()
+    images = [Steered(model, g.JUDGE, "0", 3.0)(x, t, tokens).sample for model in (target.after, other)]
+    assert torch.allclose(*images, atol=1e-4)
 
 
 def test_a_judge_that_reads_images_otherwise_is_refused():

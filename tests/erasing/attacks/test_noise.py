@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pudm_lite.erasing.attacks.noise import noise, stochastic_ddim
+from pudm_lite.networks import make_scheduler
 from pudm_lite.sampling import ddim, ddpm, image_generators, timestep_grid
 
 GRID = timestep_grid(g.PROCESS.steps, 14)
@@ -32,12 +33,29 @@ def test_without_noise_it_is_ddim_and_with_its_own_it_is_ddpm():
     assert torch.allclose(found, last, atol=1e-5)
 
 
+@pytest.mark.parametrize("eta", [0.3, 0.7])
+def test_in_between_it_is_what_diffusers_does(eta):
+    eps = eps_of(g.HONEST)
+    scheduler = make_scheduler(g.PROCESS)
+    scheduler.set_timesteps(10)
+    x, generators = started()
+    for t in scheduler.timesteps:
+        last = t == scheduler.timesteps[-1]
+        z = None if last else torch.stack([torch.randn(1, 4, 4, generator=g) for g in generators])
+        said = {"eta": 0.0 if last else eta, "use_clipped_model_output": True, "variance_noise": z}
+        x = scheduler.step(eps(x, t.expand(len(x))), t, x, **said).prev_sample
+    start, generators = started()
+    grid = timestep_grid(g.PROCESS.steps, 10)
+    found = stochastic_ddim(eps, start, g.PROCESS.alpha_bar, grid, generators, eta=eta, scale=1.0)
+    assert torch.allclose(found, x, atol=1e-5)
+
+
 def test_no_more_noise_is_added_than_the_next_step_has():
     """eta without end: every step forgets x_t and noises x_0 anew, and nothing turns into a root of less than 0."""
     eps = eps_of(g.HONEST)
     x, generators = started(400)
     grid = GRID[:2]
-    for_two = torch.cat([g.PROCESS.alpha_bar[grid]])
+    for_two = g.PROCESS.alpha_bar[grid]
     x0 = ((x - (1 - for_two[0]).sqrt() * eps(x, grid[0].expand(400))) / for_two[0].sqrt()).clamp(-1, 1)
     seen = []
 
