@@ -91,6 +91,7 @@ class Scene:
     labels: Tensor | None = None
     student: nn.Module = field(init=False)
     undo: ExitStack = field(init=False, default_factory=ExitStack)
+    _turn: int = field(init=False, default=-1)
     _pool: Noisy | None = field(init=False, default=None)
     _kept: dict[int, Noisy] = field(init=False, default_factory=dict)
 
@@ -128,12 +129,13 @@ class Scene:
         order. (Gandikota et al. draw one trajectory for every step, and use its last point alone.)
         """
         turn, within = divmod(step, GRID)
-        if within == 0 or self._pool is None:
+        if self._turn != turn:
             draws = generator(self.seed, 0, turn)
             rows = torch.tensor(self.rows).repeat(self.batch_size)[: self.batch_size]
             found = trajectories(self.eps_student, self.model.process, self.shape, self.tokens(rows), self.null, draws)
             order = torch.randperm(len(found.t), generator=draws)
-            self._pool = Noisy(found.x, found.t, rows[found.row])[order]
+            self._turn, self._pool = turn, Noisy(found.x, found.t, rows[found.row])[order]
+        assert self._pool is not None
         batch = self._pool[torch.arange(within * self.batch_size, (within + 1) * self.batch_size)]
         return batch, self.tokens(batch.row)
 
