@@ -36,7 +36,7 @@ class Recipe:
     objective: Callable[..., Any]
     source: str
     layers: str = "attn2"
-    steps: int = 200
+    steps: int = 100
     batch_size: int = 32
     learning_rate: float = 1e-3
     options: dict[str, Any] = field(default_factory=dict, hash=False)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..conditional import Conditional, load_conditional
 from ..datasets import source, to_model
 from ..draws import generator
+from ..erasing.attacks.table import ATTACKS, Attacked, attack
 from ..erasing.measures import (
     SAMPLER,
     SAMPLER_STEPS,
@@ -43,7 +44,6 @@ WIDELY = ("none", "esd-x", "uce", "ca", "ap-exact", RETRAINED)
 CLOSELY = ("4", "7")
 """The digits that every method is measured on: both are neighbours of 9."""
 SEEDS = (0, 1)
-ATTACKS: tuple[str, ...] = ()
 REAL_EACH = {"train": 500, "test": 200}
 """Real images of each digit: of the training set that methods may use, of the test set that distances are taken to."""
 
@@ -96,13 +96,17 @@ def planned(
     """The jobs that these names stand for, the unedited model first; without names, the whole bench.
 
     retrained: the --out folder of a sweep over mnist-without-DIGIT, or None: then the whole bench goes without the
-    method `retrained`. attacks: names, made on CLOSELY alone; None for all. how: other fields of `Job`.
+    method `retrained`. attacks: names, None for all; made on the edits of
+    WIDELY, the digits of CLOSELY and the first seed alone. how: other fields of `Job`.
     Raises UserError for unknown names, and where `retrained` is asked for by name and there is no such model.
     """
     known = (*METHODS, RETRAINED)
     for method in methods:
         if method not in known:
             raise UserError(f"unknown method {method!r}; known: {', '.join(known)}")
+    for name in attacks or ():
+        if name not in ATTACKS:
+            raise UserError(f"unknown attack {name!r}; known: {', '.join(ATTACKS)}")
     for digit in digits:
         if digit not in CLASSES["mnist"]:
             raise UserError(f"unknown digit {digit!r}; known: {', '.join(CLASSES['mnist'])}")
@@ -120,7 +124,8 @@ def planned(
                         f"mnist-without-{digit} --method unsupervised --set conditional=1 --out DIR`, and give "
                         "--retrained DIR"
                     )
-                some = tuple(ATTACKS if attacks is None else attacks) if digit in CLOSELY else ()
+                attacked = digit in CLOSELY and method in WIDELY[1:] and seed == seeds[0]
+                some = tuple(ATTACKS if attacks is None else attacks) if attacked else ()
                 jobs.append(Job(method, digit, seed, retrained=reference, attacks=some, **how))
     return jobs
 
@@ -180,6 +185,14 @@ def make_row(job: Job, folder: Path, report: Report) -> dict[str, Any]:
         "changed_tensors": len(found.changed),
         **machine(),
     }
+    if job.attacks:
+        row["attacks"] = {}
+        test_images, test_labels = _real(model.network.config.sample_size, "test")  # which no model was trained on
+        for name in job.attacks:
+            report("attack", name)
+            row["attacks"][name] = _attacked(
+                attack(name, model, found.model, job.concept, judge, job.seed, to_model(test_images), test_labels)
+            )
     write_arrays(folder / "samples.npz", images=after.images.numpy(), rows=after.rows.numpy())
     write_whole(folder / "row.json", lambda path: path.write_text(json.dumps(row, indent=1)))
     return row
@@ -212,6 +225,19 @@ def measured(
             frechet_distance(after.features[~gone].numpy(), reference.features[~gone].numpy()), 4
         )
     return row
+
+
+def _attacked(found: Attacked) -> dict[str, Any]:
+    """What a row keeps of an attack: success before and after, its control and curve, its whole budget, its cost."""
+    budget = {name: value for name, value in found.settings.items() if name not in ("attack", "erased", "seed")}
+    return {
+        "pre_asr": _numbers(found.pre_asr),
+        "asr": _numbers(found.asr),
+        "control": _numbers(found.control) if found.control else None,
+        "curve": [[at, *_numbers(each)] for at, each in found.curve],
+        "seconds": round(found.seconds, 1),
+        "budget": budget,
+    }
 
 
 def _numbers(found: Rate) -> list[float]:
