@@ -158,7 +158,7 @@ def make_row(job: Job, folder: Path, report: Report) -> dict[str, Any]:
         return row
     model, judge = _model(job.model), mnist_judge()
     images, labels = _real(model.network.config.sample_size, "train")
-    before = _before(job, folder.parent, model, judge)
+    before, before_null = _before(job, folder.parent, model, judge)
     erased_row = [model.concepts.index(job.concept)]
     if job.method == RETRAINED:
         found = Erased(load_conditional(Path(job.retrained)), {}, [], 0.0, {"steps": 0})
@@ -173,13 +173,16 @@ def make_row(job: Job, folder: Path, report: Report) -> dict[str, Any]:
             lambda done, of, loss: report("edit", (done, of)),
         )
     report("draw", None)
-    after = drawn(found.model.network, model, judge, job.each, job.seed, job.guidance)
+    after, null = before, before_null
+    if job.method != "none":  # whose pictures are the unedited model's, as tests/erasing shows
+        after = drawn(found.model.network, model, judge, job.each, job.seed, job.guidance)
+        null = _unprompted(found.model.network, model, judge, job)
     row = {
         "run": job.name,
         **job.asked(),
         **{name: value for name, value in found.settings.items() if name not in ("method", "erased", "seed")},
         **measured(before, after, erased_row, model, judge, job),
-        "null_share": _null_share(found.model.network, model, judge, erased_row[0], job),
+        "null_share": _numbers(rate(null == erased_row[0])),
         "edit_seconds": round(found.seconds, 1),
         "changed_parameters": sum(value.numel() for value in found.changed.values()),
         "changed_tensors": len(found.changed),
@@ -244,23 +247,23 @@ def _numbers(found: Rate) -> list[float]:
     return [round(found.rate, 5), round(found.low, 5), round(found.high, 5), found.n]
 
 
-def _null_share(network: nn.Module, model: Conditional, judge: Judge, erased: int, job: Job) -> list[float]:
-    """The share of the erased concept among images that are asked for nothing: tells avoiding from destroying."""
+def _unprompted(network: nn.Module, model: Conditional, judge: Judge, job: Job) -> Tensor:
+    """What the judge calls 5 * each images that are asked for nothing, (n,) int64: their share of the erased concept
+    tells avoiding it from destroying it."""
     nulls = torch.full((5 * job.each,), -1)
-    probability, _ = probabilities(judge, draw_prompted(network, model, nulls, job.seed))
-    return _numbers(rate(probability.argmax(1) == erased))
+    return probabilities(judge, draw_prompted(network, model, nulls, job.seed))[0].argmax(1)
 
 
-def _before(job: Job, root: Path, model: Conditional, judge: Judge) -> Drawn:
-    """What the unedited model draws from the same noise: once for all jobs of a seed, kept in the bench's folder."""
+def _before(job: Job, root: Path, model: Conditional, judge: Judge) -> tuple[Drawn, Tensor]:
+    """What the unedited model draws from the same noise, prompted and not: once for all jobs of a seed, kept in the
+    bench's folder."""
     file = root / f"unedited_seed{job.seed}_{job.each}_{job.guidance:g}.npz"
     if not file.exists():
         found = drawn(model.network, model, judge, job.each, job.seed, job.guidance)
-        write_arrays(file, images=found.images.numpy(), rows=found.rows.numpy())
-        return found
-    arrays = read_arrays(file, "images", "rows")
-    images = torch.from_numpy(arrays["images"])
-    return Drawn(torch.from_numpy(arrays["rows"]), *probabilities(judge, images), images)
+        called = _unprompted(model.network, model, judge, job)
+        write_arrays(file, images=found.images.numpy(), rows=found.rows.numpy(), called=called.numpy())
+    arrays = {name: torch.from_numpy(array) for name, array in read_arrays(file, "images", "rows", "called").items()}
+    return Drawn(arrays["rows"], *probabilities(judge, arrays["images"]), arrays["images"]), arrays["called"]
 
 
 def finished(folder: Path, job: Job) -> dict[str, Any] | None:
