@@ -18,9 +18,9 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
     """What `figure1` and `train` share."""
     p.add_argument(
         "--beta",
-        type=float,
+        type=beta,
         default=DEFAULT_BETA,
-        help="assumed sensitive share of the unlabeled data, inside (0, 1)",
+        help="assumed sensitive share of the unlabeled data, inside (0, 1); `estimate`: estimated from U and S first",
     )
     p.add_argument("--seed", type=seed, default=0, help="seed of split, initialisation, draws and samples")
     length = p.add_mutually_exclusive_group()
@@ -77,6 +77,14 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
         default=Path(out),
         help="folder for everything written; run the same command again to resume",
     )
+
+
+def beta(text: str) -> float | str:
+    """A number, or `estimate`."""
+    try:
+        return text if text == "estimate" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number inside (0, 1) nor `estimate`") from None
 
 
 def number_of_samples(text: str) -> int:
@@ -136,10 +144,9 @@ def _acts(name: str, config: "TrainConfig") -> bool:
     return config.steps > 0 or name == "batch_size"
 
 
-def experiments_of(
-    o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "", images: str = ""
-) -> list:
+def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "") -> list:
     """The experiments that the options name, one a method. Raises UserError before any work for what cannot be."""
+    from ..runs.estimating import ESTIMATE, estimated
     from ..runs.experiments import experiment
     from ..runs.parallel import steps_for
 
@@ -148,15 +155,30 @@ def experiments_of(
     words = ("n_samples", "sampler", "sampler_steps", "features", "save_every", "beta", "seed")
     named = {name: getattr(o, name) for name in words}
     named |= settings_of(o)
+    if o.beta == ESTIMATE:
+        del named["beta"]
 
     def build(**length: int) -> list:
         settings = {**length, **named}
-        return [experiment(configuration, m, o.network, pretrained, images, **settings) for m in dict.fromkeys(methods)]
+        return [experiment(configuration, m, o.network, pretrained, **settings) for m in dict.fromkeys(methods)]
 
     experiments = build() if o.steps is None else build(steps=o.steps)
     refuse_idle(o, methods, [exp.train for exp in experiments])
     holds_models(o.out)
-    return experiments if o.minutes is None else build(steps=steps_for(o.minutes, experiments, o.out))
+    if o.minutes is not None:
+        experiments = build(steps=steps_for(o.minutes, experiments, o.out))
+    if o.beta == ESTIMATE:
+        experiments = estimated(experiments, o.out)
+        tell_estimates(experiments)
+    return experiments
+
+
+def tell_estimates(experiments: list) -> None:
+    """Print each beta that was estimated, with its interval."""
+    from ..runs.estimating import sentence
+
+    for line in dict.fromkeys(sentence(exp) for exp in experiments if exp.beta_interval):
+        print(line)
 
 
 def holds_models(out: Path, folder: Path | None = None) -> None:
@@ -183,25 +205,12 @@ def writable(folder: Path) -> None:
 def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
     from ..files import write_rows
     from ..runs.parallel import run_all
+    from .ending import draw, say
 
-    rows = run_all(experiments, o.out)
+    named = {exp.name: exp for exp in experiments}
+    rows = [row | named[row["run"]].beta_row for row in run_all(experiments, o.out)]
     if rows:  # of several processes that share a run, the first alone has its row
         write_rows(o.out / "rows.jsonl", rows)
-    for row in rows:
-        print(_sentence(row))
+        say(rows)
+        draw(experiments, rows, o.out)
     return rows
-
-
-def _sentence(row: dict) -> str:
-    what = f"{row['experiment']}, {row['method']}: "
-    if "non_sensitive_rate" in row:
-        what += (
-            f"non-sensitive rate {row['non_sensitive_rate']:.3f} [{row['rate_low']:.3f}, {row['rate_high']:.3f}] "
-            f"by a judge of {row['judge_accuracy']:.1%} accuracy, "
-        )
-    if "frechet_distance" in row:
-        what += (
-            f"Fréchet distance {row['frechet_distance']:.2f} ({row['frechet_features']}; "
-            f"floor {row['frechet_floor']:.2f}), "
-        )
-    return what + f"n = {row['n_samples']}"

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from ..cores import cores
 from ..errors import UserError
 from ..files import write_whole
 from .experiments import Experiment, Report, make_trainer, material
@@ -33,11 +34,6 @@ Hear = Callable[[str, str, Any], None]
 
 ENDS = ("done", "error", "crash")
 """How a run ends: with what its job returned, with a sentence for the user, or with a traceback."""
-
-
-def cores() -> int:
-    """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
