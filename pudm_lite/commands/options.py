@@ -65,6 +65,12 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
         help="any other setting of the training, such as ell_scale=100 stream=two optimiser=adamw: see below",
     )
     p.add_argument(
+        "--threads",
+        type=count,
+        default=None,
+        help="CPU threads of each run (default: the cores that runs beside it leave, or what OMP_NUM_THREADS says)",
+    )
+    p.add_argument(
         "--save-every",
         type=float,
         default=None,
@@ -95,6 +101,15 @@ def number_of_samples(text: str) -> int:
         return count(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}; `test` takes as many as there are test images") from None
+
+
+def use_threads(o: argparse.Namespace) -> None:
+    """Let this process itself, which trains judges and estimates beta, use as many threads as its runs would."""
+    import torch
+
+    from ..cores import threads_allowed
+
+    torch.set_num_threads(o.threads or threads_allowed())
 
 
 def settings_of(o: argparse.Namespace) -> dict[str, Any]:
@@ -166,7 +181,7 @@ def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str]
     refuse_idle(o, methods, [exp.train for exp in experiments])
     holds_models(o.out)
     if o.minutes is not None:
-        experiments = build(steps=steps_for(o.minutes, experiments, o.out))
+        experiments = build(steps=steps_for(o.minutes, experiments, o.out, o.threads or 0))
     if o.beta == ESTIMATE:
         experiments = estimated(experiments, o.out)
         tell_estimates(experiments)
@@ -208,7 +223,7 @@ def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
     from .ending import draw, say
 
     named = {exp.name: exp for exp in experiments}
-    rows = [row | named[row["run"]].beta_row for row in run_all(experiments, o.out)]
+    rows = [row | named[row["run"]].beta_row for row in run_all(experiments, o.out, threads=o.threads or 0)]
     if rows:  # of several processes that share a run, the first alone has its row
         write_rows(o.out / "rows.jsonl", rows)
         say(rows)

@@ -6,7 +6,7 @@ import sys
 from ..errors import UserError
 from .ending import draw, say
 from .folders import add_folders, album_of
-from .given import count, seed, steps
+from .given import count, refuse_unused, seed, steps
 from .options import (
     DEFAULT_BETA,
     METHOD_NAMES,
@@ -16,6 +16,7 @@ from .options import (
     refuse_idle,
     settings_of,
     tell_estimates,
+    use_threads,
 )
 
 HELP = "Run every method on every configuration with every beta and seed; a JSON line each goes to OUT/rows.jsonl."
@@ -86,13 +87,15 @@ def run(options: argparse.Namespace) -> None:
     o = options
     training = settings_of(o) | ({} if o.steps is None else {"steps": o.steps})
     holds_models(o.out)
+    use_threads(o)
     album = album_of(o, o.out)
     data = [album] if album else o.experiment
     named = [experiment(c, m, o.network, o.pretrained, **training) for c in data for m in o.method]
     refuse_idle(o, o.method, [exp.train for exp in named])
     job = run_and_keep if o.processes == 1 else partial(launch, processes=o.processes)
-    engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes)
+    engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes, threads=o.threads or 0)
     if o.slurm is not None:
+        refuse_unused(o, ["threads"], "a job of SLURM has the cores that --slurm cpus_per_task=N gives it")
         from ..runs.cluster import executor, submit
 
         engine = partial(submit, job, executor=executor(o.out, o.slurm, o.lanes or 0, o.processes))

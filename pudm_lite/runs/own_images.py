@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,17 @@ def album_folder() -> Path:
     return cache_folder() / "own"
 
 
+@contextmanager
+def _in_the_cache() -> Iterator[None]:
+    """While entered, what cannot be written is no matter of --out."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error).replace("choose another folder with --out", "let PUDM_CACHE name another folder")
+        raise UserError(said) from None
+
+
+@_in_the_cache()
 def prepare(
     unlabeled: Path,
     sensitive: Path,
@@ -59,6 +71,7 @@ def prepare(
     return album.write(to)
 
 
+@_in_the_cache()
 def prepare_classes(
     root: Path,
     normal: Sequence[str],
