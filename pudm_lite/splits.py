@@ -38,6 +38,9 @@ CLASSES = {
 }
 """The classes of each data set, in the order of their labels."""
 
+DIGITS = ("mnist", "standin")
+"""The data sets whose images must not be mirrored."""
+
 
 def configuration(
     dataset: str,

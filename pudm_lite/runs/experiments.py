@@ -24,7 +24,7 @@ from ..measures.inception import require_weights
 from ..networks import Recipe, image_shape, make_network, make_process, open_network, recipe_for, save_pipeline
 from ..sampling import SAMPLERS, draw, half_precision
 from ..settings import TrainConfig
-from ..splits import Configuration, named_configuration
+from ..splits import DIGITS, Configuration, named_configuration
 from ..training import Record, Trainer
 from .albums import FOLDERS, album_configuration, album_material, is_album
 from .drawing import draw_share, gather
@@ -76,6 +76,8 @@ class Experiment:
             raise UserError(f"at least 2 samples are needed to measure anything; got {self.n_samples}")
         if self.train.steps == 0 and not self.pretrained:
             raise UserError("steps must be larger than 0, but where --pretrained names a model to draw from as it is")
+        if self.train.flips and self.data.dataset in DIGITS:
+            raise UserError("a mirrored digit is none: leave flips at 0")
         if self.data.dataset == FOLDERS and self.train.method in ("pn", "pnu"):
             raise UserError(
                 f"{self.train.method} needs the true labels of U, which a folder does not give: name one of classes "
@@ -149,12 +151,12 @@ def experiment(
     data = album_configuration(Path(images)) if images else named_configuration(configuration)
     recipe = recipe_for(network, data, pretrained)
     given = {name: value for name, value in overrides.items() if value is not None}
-    digits = images or data.dataset in ("mnist", "standin")
+    own_features = images or data.dataset in DIGITS
     usual = {
         "sampler": recipe.sampler,
         "sampler_steps": recipe.sampler_steps,
         "n_samples": 2000,
-        "features": "judge" if digits else "inception",
+        "features": "judge" if own_features else "inception",
         "save_every": None,
     }
     sampling = {name: given.pop(name, value) for name, value in usual.items()}

@@ -242,8 +242,9 @@ def losses(terms: dict[str, float]) -> str:
 def run_all(experiments: list[Experiment], root: Path, quiet: bool = False, threads: int = 0) -> list[Row]:
     """Run experiments with a progress bar each: steps, time left, loss of U and of S. Returns their rows, in order.
 
-    Every run keeps its files in root/runs/NAME; a finished one is not run again. threads: see `pool`. Under `accelerate launch` the
-    experiments run in this process, and only the main process shows bars and returns rows.
+    Every run keeps its files in root/runs/NAME; a finished one is not run again. threads: see `pool`.
+    Under `accelerate launch` the experiments run in this process, and only the main process shows bars and returns
+    rows.
     Raises UserError with the first failure; checkpoints stay, and the same command goes on from them.
     """
     from tqdm.auto import tqdm

@@ -264,6 +264,11 @@ def test_where_nothing_is_trained_the_method_is_called_so():
 def test_refusals():
     with pytest.raises(UserError, match="--pretrained names a model"):
         experiment("mnist-even", "pretrained")
+    for data in ("mnist-odd", "standin-32"):
+        with pytest.raises(UserError, match="a mirrored digit is none: leave flips at 0"):
+            experiment(data, flips=1)
+    with pytest.raises(UserError, match="unknown flips 2"):
+        experiment("cifar10-cat", flips=2)
     with pytest.raises(UserError, match="unknown features"):
         experiment(features="pixels")
     with pytest.raises(UserError, match="unknown configuration"):
