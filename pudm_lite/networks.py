@@ -95,7 +95,7 @@ LITE_FINE_TUNING = {"steps": 600, "warmup_steps": 30, "learning_rate": 1e-3, "ke
 def recipe_for(network: str, configuration: Configuration, pretrained: str = "") -> Recipe:
     """The recipe of a network for a configuration's images, from scratch or from a pre-trained model.
 
-    ell_scale is C*H*W, so that l is Eq. 8 itself. `lite` takes MNIST as it is, 28 x 28 and grey, and mirrors photographs.
+    ell_scale is C*H*W, so that l is Eq. 8 itself. `lite` takes MNIST as it is, 28 x 28 and grey, and flips photographs.
     `paper` is Section 5.3: batches of 128, 32 and 16 for images of up to 32, of up to 96 and of more pixels a side;
     100 epochs and DDPM's 1000 steps from scratch, 20 and DDIM's 50 for fine-tuning. An epoch is one pass over U and S;
     batches run across its end, so steps = epochs * (N_U + M) / batch, rounded up once.
