@@ -7,7 +7,7 @@ import sys
 from typing import Any, NoReturn
 
 from .commands.given import Flag, Once
-from .commands.surroundings import leave_clusters_aside, patient_output
+from .commands.surroundings import leave_clusters_aside, let_threads_sleep, patient_output
 from .errors import UserError
 
 COMMANDS = (
@@ -105,6 +105,7 @@ def _attempt(arguments: list[str] | None) -> int:
     try:
         options = _parser().parse_args(arguments)
         leave_clusters_aside()
+        let_threads_sleep()
         if os.environ.get("PUDM_ENDS_WITH"):
             from .runs.machine import end_with
 

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from .diffusion import PREDICTIONS, Process, noise_schedule
 from .errors import UserError
 from .files import is_utf8, write_folder
-from .splits import Configuration, named_configuration
+from .splits import DIGITS, Configuration, named_configuration
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ LITE_FINE_TUNING = {"steps": 600, "warmup_steps": 30, "learning_rate": 1e-3, "ke
 def recipe_for(network: str, configuration: Configuration, pretrained: str = "") -> Recipe:
     """The recipe of a network for a configuration's images, from scratch or from a pre-trained model.
 
-    ell_scale is C*H*W, so that l is Eq. 8 itself. `lite` takes MNIST as it is, 28 x 28 and grey.
+    ell_scale is C*H*W, so that l is Eq. 8 itself. `lite` takes MNIST as it is, 28 x 28 and grey, and flips photographs.
     `paper` is Section 5.3: batches of 128, 32 and 16 for images of up to 32, of up to 96 and of more pixels a side;
     100 epochs and DDPM's 1000 steps from scratch, 20 and DDIM's 50 for fine-tuning. An epoch is one pass over U and S;
     batches run across its end, so steps = epochs * (N_U + M) / batch, rounded up once.
@@ -116,6 +116,8 @@ def recipe_for(network: str, configuration: Configuration, pretrained: str = "")
     if c.s == 0:  # a model of all classes, to be fine-tuned
         train["stream"] = "pooled"
     if network == "lite":
+        if recipe.channels == 3 and c.dataset not in DIGITS:  # photographs; the paper names no flips
+            train["flips"] = 1
         return replace(recipe, train={**train, **(LITE_FINE_TUNING if pretrained else {})})
     batch = 128 if size <= 32 else 32 if size <= 96 else 16
     epochs = PAPER_EPOCHS["fine-tuning" if pretrained else "from scratch"]

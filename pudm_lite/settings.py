@@ -35,6 +35,7 @@ class TrainConfig:
     s_per_batch: int = setting(6, "images of S in a batch of two streams")
     labelled: int = setting(0, "how many images of S are used; 0: all", compared=False)
     ell_scale: float = setting(784.0, "times the mean squared error; C*H*W gives Eq. 8")
+    flips: int = setting(0, "1: each image is mirrored left to right, or not, at even odds each time it is drawn")
     timesteps: str = setting("stratified", "how t is drawn: `uniform`, `stratified`, or by `importance`")
     group_sizes: str = setting("realised", "what a group's sum is divided by in a risk, or `expected`: without bias")
     optimiser: str = setting("muon", "or `adamw`")
@@ -58,6 +59,7 @@ class TrainConfig:
             ("stream", STREAMS),
             ("timesteps", (*TIMESTEPS, "importance")),
             ("group_sizes", GROUP_SIZES),
+            ("flips", (0, 1)),
             ("optimiser", OPTIMISERS),
             ("mixed_precision", PRECISIONS),
             ("conditional", (0, 1)),

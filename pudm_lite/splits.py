@@ -22,6 +22,7 @@ class Configuration:
     s: int
     test: int
     channels: int = 3  # as in the paper, of whose data sets MNIST alone is grey (Section 5.1)
+    title: str = ""  # of images of one's own: what their folder is called
 
     def swapped(self, test: int) -> "Configuration":
         """The same with normal and sensitive exchanged."""
@@ -36,6 +37,9 @@ CLASSES = {
     "standin": tuple("0123456789"),
 }
 """The classes of each data set, in the order of their labels."""
+
+DIGITS = ("mnist", "standin")
+"""The data sets whose images must not be mirrored."""
 
 
 def configuration(

@@ -224,6 +224,8 @@ class Trainer:
         if self.labels is not None:
             told = torch.cat([self.labels[0][batch.u], self.labels[1][batch.s]])
             told = torch.where(torch.rand(n_u + n_s, generator=draws) < c.label_drop, -1, told)  # -1: the null concept
+        if c.flips:
+            batch = replace(batch, flips=torch.rand(n_u + n_s, generator=generator(c.seed, 4, step)) < 0.5)
         pinned = self.accelerator.device.type == "cuda"
         return batch, at, eps.pin_memory() if pinned else eps, told
 
@@ -283,8 +285,11 @@ class Trainer:
         u, s = batch.u[rows[rows < n_u]], batch.s[rows[rows >= n_u] - n_u]
         place = self.x_u.device
         x = torch.cat([self.x_u[u.to(place, non_blocking=True)], self.x_s[s.to(place, non_blocking=True)]])
+        x = self._up(x)
+        if batch.flips is not None:
+            x = x.flip(3).where(self._up(batch.flips[rows])[:, None, None, None], x)
         rows = self._up(rows)
-        x, noise = to_model(self._up(x)), eps[rows]
+        x, noise = to_model(x), eps[rows]
         if device.type == "cpu":
             x, noise = (v.contiguous(memory_format=torch.channels_last) for v in (x, noise))
 

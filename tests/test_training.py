@@ -106,6 +106,56 @@ def test_resumed_run_equals_unbroken_one(tmp_path, optimiser, stream):
     assert list(make(config, tmp_path)) == []  # finished: nothing left to do
 
 
+@pytest.mark.parametrize("stream", ["pooled", "two"])
+def test_a_run_with_flips_resumes_exactly_and_in_pieces_too(tmp_path, stream):
+    config = replace(CONFIG, flips=1, stream=stream)
+    unbroken, broken = make(config), make(config, tmp_path, save_every=0.0)
+    list(unbroken)
+    for record in broken:
+        if record.step == 5:
+            break
+    resumed = make(config, tmp_path)
+    list(resumed)
+    assert torch.equal(weights(unbroken.network), weights(resumed.network))
+    assert not torch.equal(weights(unbroken.network), weights(make_and_train(stream).network))
+    pieces = make(replace(config, pieces=3))
+    list(pieces)
+    torch.testing.assert_close(weights(unbroken.network), weights(pieces.network), atol=2e-4, rtol=1e-3)
+
+
+def make_and_train(stream):
+    trainer = make(replace(CONFIG, stream=stream))
+    list(trainer)
+    return trainer
+
+
+def test_flips_mirror_about_half_of_the_images_by_seed_and_step_and_change_nothing_else(monkeypatch):
+    seen = {}
+
+    def spy(network, x0, t, eps, process, scale):
+        seen.setdefault(key, (x0, t, eps))
+        return real(network, x0, t, eps, process, scale)
+
+    real = training.ell
+    monkeypatch.setattr(training, "ell", spy)
+    monkeypatch.setattr(training, "WATCH_S_EVERY", 10**9)
+    for key in [(0, 3, 0), (1, 3, 0), (1, 3, 1), (1, 4, 0), (1, 3, 0, "again")]:
+        flips, seed, step = key[:3]
+        trainer = make(replace(CONFIG, flips=flips, seed=seed, batch_size=24))
+        trainer.step = step
+        trainer._train_step()
+    plain, flipped, again = seen[0, 3, 0], seen[1, 3, 0], seen[1, 3, 0, "again"]
+    assert all(torch.equal(a, b) for a, b in zip(flipped, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(plain[1:], flipped[1:], strict=True))  # the same t and noise
+    mirrored = [torch.equal(b, a.flip(2)) and not torch.equal(a, b) for a, b in zip(plain[0], flipped[0], strict=True)]
+    unchanged = [torch.equal(a, b) for a, b in zip(plain[0], flipped[0], strict=True)]
+    assert all(m != u for m, u in zip(mirrored, unchanged, strict=True))
+    assert 4 < sum(mirrored) < 20
+    other_step = make(replace(CONFIG, flips=1, seed=3, batch_size=24))._draw(1)[0].flips.tolist()
+    other_seed = make(replace(CONFIG, flips=1, seed=4, batch_size=24))._draw(0)[0].flips.tolist()
+    assert len({str(mirrored), str(other_step), str(other_seed)}) == 3
+
+
 def test_draws_without_their_addresses_would_be_seen_above(tmp_path, monkeypatch):
     """The control: noise that goes on from a state, as a global generator's does, makes another resumed run."""
     monkeypatch.setattr(training, "generator", lambda *address: torch.default_generator)

@@ -18,9 +18,9 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
     """What `figure1` and `train` share."""
     p.add_argument(
         "--beta",
-        type=float,
+        type=beta,
         default=DEFAULT_BETA,
-        help="assumed sensitive share of the unlabeled data, inside (0, 1)",
+        help="assumed sensitive share of the unlabeled data, inside (0, 1); `estimate`: estimated from U and S first",
     )
     p.add_argument("--seed", type=seed, default=0, help="seed of split, initialisation, draws and samples")
     length = p.add_mutually_exclusive_group()
@@ -65,6 +65,12 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
         help="any other setting of the training, such as ell_scale=100 stream=two optimiser=adamw: see below",
     )
     p.add_argument(
+        "--threads",
+        type=count,
+        default=None,
+        help="CPU threads of each run (default: the cores that runs beside it leave, or what OMP_NUM_THREADS says)",
+    )
+    p.add_argument(
         "--save-every",
         type=float,
         default=None,
@@ -79,6 +85,14 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
     )
 
 
+def beta(text: str) -> float | str:
+    """A number, or `estimate`."""
+    try:
+        return text if text == "estimate" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number inside (0, 1) nor `estimate`") from None
+
+
 def number_of_samples(text: str) -> int:
     """A number from 1 on, or 0 for `test`: as many as test images."""
     if text == "test":
@@ -87,6 +101,15 @@ def number_of_samples(text: str) -> int:
         return count(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}; `test` takes as many as there are test images") from None
+
+
+def use_threads(o: argparse.Namespace) -> None:
+    """Let this process itself, which trains judges and estimates beta, use as many threads as its runs would."""
+    import torch
+
+    from ..cores import threads_allowed
+
+    torch.set_num_threads(o.threads or threads_allowed())
 
 
 def settings_of(o: argparse.Namespace) -> dict[str, Any]:
@@ -140,10 +163,9 @@ def _acts(name: str, config: "TrainConfig") -> bool:
     return config.steps > 0 or name == "batch_size"
 
 
-def experiments_of(
-    o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "", images: str = ""
-) -> list:
+def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "") -> list:
     """The experiments that the options name, one a method. Raises UserError before any work for what cannot be."""
+    from ..runs.estimating import ESTIMATE, estimated
     from ..runs.experiments import experiment
     from ..runs.parallel import steps_for
 
@@ -156,15 +178,30 @@ def experiments_of(
         named |= {"conditional": 1, "guidance": o.guidance}
     else:
         refuse_unused(o, ["guidance"], "it belongs to --conditional")
+    if o.beta == ESTIMATE:
+        del named["beta"]
 
     def build(**length: int) -> list:
         settings = {**length, **named}
-        return [experiment(configuration, m, o.network, pretrained, images, **settings) for m in dict.fromkeys(methods)]
+        return [experiment(configuration, m, o.network, pretrained, **settings) for m in dict.fromkeys(methods)]
 
     experiments = build() if o.steps is None else build(steps=o.steps)
     refuse_idle(o, methods, [exp.train for exp in experiments])
     holds_models(o.out)
-    return experiments if o.minutes is None else build(steps=steps_for(o.minutes, experiments, o.out))
+    if o.minutes is not None:
+        experiments = build(steps=steps_for(o.minutes, experiments, o.out, o.threads or 0))
+    if o.beta == ESTIMATE:
+        experiments = estimated(experiments, o.out)
+        tell_estimates(experiments)
+    return experiments
+
+
+def tell_estimates(experiments: list) -> None:
+    """Print each beta that was estimated, with its interval."""
+    from ..runs.estimating import sentence
+
+    for line in dict.fromkeys(sentence(exp) for exp in experiments if exp.beta_interval):
+        print(line)
 
 
 def holds_models(out: Path, folder: Path | None = None) -> None:
@@ -191,25 +228,12 @@ def writable(folder: Path) -> None:
 def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
     from ..files import write_rows
     from ..runs.parallel import run_all
+    from .ending import draw, say
 
-    rows = run_all(experiments, o.out)
+    named = {exp.name: exp for exp in experiments}
+    rows = [row | named[row["run"]].beta_row for row in run_all(experiments, o.out, threads=o.threads or 0)]
     if rows:  # of several processes that share a run, the first alone has its row
         write_rows(o.out / "rows.jsonl", rows)
-    for row in rows:
-        print(_sentence(row))
+        say(rows)
+        draw(experiments, rows, o.out)
     return rows
-
-
-def _sentence(row: dict) -> str:
-    what = f"{row['experiment']}, {row['method']}: "
-    if "non_sensitive_rate" in row:
-        what += (
-            f"non-sensitive rate {row['non_sensitive_rate']:.3f} [{row['rate_low']:.3f}, {row['rate_high']:.3f}] "
-            f"by a judge of {row['judge_accuracy']:.1%} accuracy, "
-        )
-    if "frechet_distance" in row:
-        what += (
-            f"Fréchet distance {row['frechet_distance']:.2f} ({row['frechet_features']}; "
-            f"floor {row['frechet_floor']:.2f}), "
-        )
-    return what + f"n = {row['n_samples']}"

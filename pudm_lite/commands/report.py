@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .given import refuse_unused
+from .given import given, refuse_unused
 
 HELP = "The paper's Tables 2 to 5 from rows of finished runs, the paper's values beside them."
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from ..errors import UserError
     from ..files import read_rows, write_whole
     from ..results.table_formats import FORMATS
-    from ..results.tables import select, table
+    from ..results.tables import all_own, select, table
 
     if options.runs:
         refuse_unused(options, ["format"], "--runs is written as Markdown alone")
@@ -52,7 +52,10 @@ def run(options: argparse.Namespace) -> None:
 
         text = results_table(rows) + "\n"
     else:
-        text = FORMATS[options.format]([table(number, rows) for number in dict.fromkeys(options.table)])
+        tables = [table(number, rows) for number in dict.fromkeys(options.table)]
+        if all_own(rows) and "table" not in given(options):
+            tables = [one for one in tables if one.lines] or tables[:1]
+        text = FORMATS[options.format](tables)
     if options.out is None:
         print(text, end="")
     else:

@@ -34,11 +34,12 @@ from ..networks import (
 )
 from ..sampling import SAMPLERS, draw, half_precision
 from ..settings import TrainConfig
-from ..splits import Configuration, named_configuration
+from ..splits import DIGITS, Configuration, named_configuration
 from ..training import Record, Trainer
+from .albums import FOLDERS, album_configuration, album_material, is_album
 from .drawing import draw_share, gather
 from .machine import fitting, forget_peak_memory, machine, mode, peak_memory_mb
-from .materials import Material, own_configuration, own_material, read_material
+from .materials import Material, read_material
 from .measuring import FEATURES, measures
 
 
@@ -53,8 +54,9 @@ class Experiment:
     features: of the Fréchet distance, one of measuring.FEATURES.
     pretrained: what the training starts from: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`.
     guidance: how far samples of a conditional network go beyond their condition (`conditional.guided`).
-    images: an .npz file with arrays u, s and test, (N, C, S, S) uint8: images of one's own (`folders.pack`).
+    images: the file of an album (`albums.Album`): images of one's own.
     save_every: seconds between checkpoints, which shape no result; None for what `Trainer` finds.
+    beta_interval: of a beta that was estimated, where it may as well lie.
     Raises UserError for unknown names and values out of range.
     """
 
@@ -72,6 +74,7 @@ class Experiment:
     images: str = ""
     guidance: float = 1.0
     save_every: float | None = None
+    beta_interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (("sampler", self.sampler, SAMPLERS), ("features", self.features, FEATURES)):
@@ -89,8 +92,13 @@ class Experiment:
             raise UserError("a conditional network is trained from scratch, on a data set with classes")
         if not 0 <= self.guidance <= 100:
             raise UserError(f"guidance must lie in [0, 100]; got {self.guidance}")
-        if self.images and self.train.method in ("pn", "pnu"):
-            raise UserError(f"{self.train.method} needs the true labels of U, which images of your own do not have")
+        if self.train.flips and self.data.dataset in DIGITS:
+            raise UserError("a mirrored digit is none: leave flips at 0")
+        if self.data.dataset == FOLDERS and self.train.method in ("pn", "pnu"):
+            raise UserError(
+                f"{self.train.method} needs the true labels of U, which a folder does not give: name one of classes "
+                "with --classes"
+            )
 
     @property
     def method(self) -> str:
@@ -119,12 +127,26 @@ class Experiment:
     def as_row(self) -> dict[str, Any]:
         """What a row says was asked for: every setting of the training, and every other field that is a word or number.
 
-        `experiment` and `method` are what readers look for; the values of `data` and `recipe` follow from the names.
+        `experiment` and `method` are what readers look for; the values of `data` and `recipe` follow from the names,
+        but for images of one's own: of those it says what they are called, and how many there are of each kind.
         """
-        others = ["data", "recipe", "train", "images", "save_every"]
+        others = ["data", "recipe", "train", "images", "save_every", "beta_interval"]
         others += [] if self.train.conditional else ["guidance"]
         asked = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
-        return {"experiment": asked.pop("configuration"), **self.train.as_row(), **asked, "method": self.method}
+        row = {"experiment": asked.pop("configuration"), **self.train.as_row(), **asked, "method": self.method}
+        return row | (self._own() if self.images else {})
+
+    @property
+    def beta_row(self) -> dict[str, Any]:
+        """What a row says beside of a beta that was estimated. The run is that of the same beta, given."""
+        if self.beta_interval is None:
+            return {}
+        return {"beta_from": "estimate", "beta_low": self.beta_interval[0], "beta_high": self.beta_interval[1]}
+
+    def _own(self) -> dict[str, Any]:
+        c = self.data
+        named = {"images": c.title, "normal": ",".join(c.normal), "sensitive": ",".join(c.sensitive)}
+        return {**named, "unlabeled": c.u_normal + c.u_sensitive, "image_size": c.image_size}
 
 
 def experiment(
@@ -132,27 +154,27 @@ def experiment(
     method: str = "nnpu",
     network: str = "lite",
     pretrained: str = "",
-    images: str = "",
     **overrides: Any,
 ) -> Experiment:
     """The experiment with the recipe of its network and data: here, and nowhere else, names become values.
 
-    configuration: a name that splits.named_configuration knows; or, with `images`, any name.
+    configuration: a name that splits.named_configuration knows; or the file of an album (`albums.Album`).
     method: one of risks.METHODS; or `pretrained`, which trains nothing and draws from the model named so.
     overrides: any other field of TrainConfig, sampler, sampler_steps, features, guidance, and n_samples, which is 0 for
         as many as the configuration has test images. None stands for the recipe's.
     Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others.
     Raises UserError for unknown names and values out of range.
     """
-    data = own_configuration(Path(images)) if images else named_configuration(configuration)
+    images = configuration if is_album(configuration) else ""
+    data = album_configuration(Path(images)) if images else named_configuration(configuration)
     recipe = recipe_for(network, data, pretrained)
     given = {name: value for name, value in overrides.items() if value is not None}
-    digits = images or data.dataset in ("mnist", "standin")
+    own_features = images or data.dataset in DIGITS
     usual = {
         "sampler": recipe.sampler,
         "sampler_steps": recipe.sampler_steps,
         "n_samples": 2000,
-        "features": "judge" if digits else "inception",
+        "features": "judge" if own_features else "inception",
         "guidance": 1.0,
         "save_every": None,
     }
@@ -162,7 +184,7 @@ def experiment(
         method, given = "unsupervised", {**given, "steps": 0}
     train = replace(TrainConfig(**recipe.train), **{"method": method, **given})
     return Experiment(
-        configuration,
+        Path(images).stem if images else configuration,
         data,
         network,
         recipe,
@@ -200,7 +222,9 @@ def settings_help() -> str:
 
 def material(exp: Experiment) -> Material:
     """The experiment's images, split by its seed. Raises UserError where a data set or its judge cannot be had."""
-    return own_material(Path(exp.images)) if exp.images else read_material(exp.data, exp.recipe, exp.train.seed)
+    if exp.images:
+        return album_material(Path(exp.images), exp.data, exp.train.seed)
+    return read_material(exp.data, exp.recipe, exp.train.seed)
 
 
 def start_network(exp: Experiment) -> tuple[nn.Module, Process]:
@@ -295,14 +319,15 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     samples = gather(files)
     sample_seconds = time.monotonic() - started
     prompted = data.prompted(exp.n_samples) if exp.train.conditional else None
-    measured, sensitive = measures(samples, data, exp.features, prompted)
-    write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
+    measured = measures(samples, data, exp.features, prompted)
+    arrays = {"images": samples, "sensitive": measured.sensitive, "confidence": measured.confidence}
+    write_arrays(folder / "samples.npz", **{name: array.numpy() for name, array in arrays.items()})
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
     shutil.rmtree(batches)
     return {
         "run": exp.name,
         **exp.as_row(),
-        "realised_share": None if exp.images else round(data.split.realised_share, 5),
+        "realised_share": None if exp.data.dataset == FOLDERS else round(data.split.realised_share, 5),
         "labelled": len(trainer.split.s),
         "parameters": sum(p.numel() for p in network.parameters()),
         "mode": mode(),
@@ -310,7 +335,7 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "schedule": "its own" if exp.pretrained else exp.recipe.schedule,
         "prediction": trainer.process.prediction,
         "sample_precision": half_precision(trainer.accelerator.device),
-        **measured,
+        **measured.row,
         "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / max(1, exp.train.steps), 4),
         "train_seconds": round(trainer.seconds, 1),
         "sample_seconds": round(sample_seconds, 1),

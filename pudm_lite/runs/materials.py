@@ -1,7 +1,6 @@
 """The images of an experiment: loaded, split, brought to the network's size, with the judge of their data set."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,8 +8,7 @@ from torch import Tensor
 from ..conditional import Concepts, concept_table, likeness
 from ..datasets import source
 from ..errors import UserError
-from ..files import array_shapes, read_arrays
-from ..measures.judge import Judge, judge_of, read_judge
+from ..measures.judge import Judge, judge_of
 from ..networks import Recipe
 from ..splits import Configuration, Split, positive_unlabeled_split
 
@@ -66,26 +64,3 @@ def read_material(c: Configuration, recipe: Recipe, seed: int) -> Material:
         split = replace(split, u=torch.arange(len(split.u)), s=len(split.u) + torch.arange(len(split.s)))
     images, held_out = train.read(wanted, size, channels), test.read(split.test, size, channels)
     return Material(c, split, images, held_out, judge, train.labels[wanted], train.classes)
-
-
-def own_configuration(path: Path) -> Configuration:
-    """Sizes of one's own images. All of U count as normal: nobody knows better."""
-    shapes = array_shapes(path)
-    u, s, test = (shapes[name][0] for name in ("u", "s", "test"))
-    return Configuration("folders", shapes["u"][-1], ("normal",), ("sensitive",), u, 0, s, test, shapes["u"][1])
-
-
-def own_material(path: Path) -> Material:
-    """Images of one's own, as `folders.pack` wrote them, and the judge beside them where there is one."""
-    arrays = read_arrays(path, "u", "s", "test")
-    u, s, test = (torch.from_numpy(arrays[name]) for name in ("u", "s", "test"))
-    split = Split(
-        u=torch.arange(len(u)),
-        u_sensitive=torch.zeros(len(u), dtype=torch.bool),
-        s=len(u) + torch.arange(len(s)),
-        n=torch.zeros(0, dtype=torch.long),
-        test=torch.arange(len(test)),
-    )
-    judge = path.with_suffix(".safetensors")
-    images = torch.cat([u, s])
-    return Material(own_configuration(path), split, images, test, read_judge(judge) if judge.exists() else None)

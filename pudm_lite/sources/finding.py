@@ -5,6 +5,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from PIL import Image
 
 from ..errors import UserError
 
+with suppress(ImportError):  # the extra `photos`: with it Pillow opens what phones write
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+HEIF = (".heic", ".heif")
 PHOTOS = (
-    *(".heic", ".heif", ".avif", ".avifs", ".jxl", ".svg", ".xcf"),
+    *(".avif", ".avifs", ".jxl", ".svg", ".xcf"),
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"),
 )
 """Pictures of phones and cameras that Pillow may not read: a user has to convert them."""
@@ -117,6 +124,8 @@ def _of_other_kind(path: Path) -> LeftOut:
     kind = path.suffix.lower()
     if not kind:
         return LeftOut(path, "it has no extension: give it its own, such as .jpg", "extensionless")
+    if kind in HEIF:
+        return LeftOut(path, f"{kind} needs pip install 'pudm_lite[photos]', or converting to .jpg", kind)
     if kind in PHOTOS:
         return LeftOut(path, f"{kind} needs converting, to .jpg or .png", kind)
     return LeftOut(path, f"{kind} is no kind of image that Pillow reads", kind)

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,9 +17,30 @@ PRETRAINED = f"--method pretrained --pretrained {SHIPPED}"
 
 UNUSED = {
     # a command line: its sentence, which begins with the option
-    "train --normal-test U": "--normal-test would not be used: it belongs to images of your own",
+    **{
+        f"{command} {typed}": f"{typed.split()[0]} would not be used: it belongs to images of your own"
+        for command in ("train", "sweep", "evaluate one.npz")
+        for typed in (
+            *("--normal-test U", "--image-size 16", "--strict", "--normal cat", "--sensitive-classes dog"),
+            *("--hidden-share 0.1", "--n-sensitive 3"),
+        )
+    },
     "train --image-size 16 --strict": "--image-size, --strict would not be used: it belongs to images of your own",
-    f"{OWN} --experiment mnist-odd": "--experiment would not be used: the images are those of --unlabeled",
+    **{
+        f"{command} --unlabeled U --sensitive S {typed}": f"{typed.split()[0]} would not be used: it belongs to --class"
+        for command in ("train", "sweep", "evaluate one.npz")
+        for typed in ("--normal cat", "--sensitive-classes dog", "--hidden-share 0.1", "--n-sensitive 3")
+    },
+    **{
+        f"{command} --classes . --normal U {typed} U": f"{typed} would not be used: with --classes all groups are drawn"
+        for command in ("train", "sweep", "evaluate one.npz")
+        for typed in ("--unlabeled", "--sensitive", "--normal-test")
+    },
+    "train --classes . --normal U --experiment mnist-odd": "--experiment would not be used: the images are those",
+    "sweep --unlabeled U --sensitive S --experiment mnist-odd": "--experiment would not be used: the images are those",
+    "evaluate one.npz --unlabeled U --sensitive S --experiment mnist-odd": "--experiment would not be used: the images",
+    "evaluate one.npz --unlabeled U --sensitive S --features judge": "--features would not be used: samples are not",
+    f"{OWN} --experiment mnist-odd": "--experiment would not be used: the images are those of your own folders",
     f"{OWN} --experiment mnist-even": "--experiment would not be used",  # the default, typed
     f"{OWN} --features judge": "--features would not be used: samples are not measured without --normal-test",
     "train --method unsupervised --beta 0.1": "--beta would not be used: it does not act on unsupervised",
@@ -32,6 +54,7 @@ UNUSED = {
     f"sweep {PRETRAINED} --set stream=two": "stream of --set would not be used: nothing is trained",
     f"train --pretrained {SHIPPED} --network paper": f"--network would not be used: {SHIPPED} is a lite network",
     f"sweep --pretrained {SHIPPED} --network paper": "--network would not be used",
+    "sweep --slurm cluster=local --threads 2": "--threads would not be used: a job of SLURM has the cores",
     "train --set s_per_batch=4 stream=pooled": "s_per_batch of --set would not be used: it belongs to stream=two",
     "figure1 --set optimiser=adamw kernel_learning_rate=0.1": "kernel_learning_rate of --set would not be used",
     "sweep --set stream=pooled s_per_batch=4": "s_per_batch of --set would not be used",
@@ -55,13 +78,14 @@ UNUSED = {
 }
 
 ALWAYS = {
-    "train": "experiment method pretrained unlabeled sensitive seed n_samples sampler sampler_steps save_every out "
-    "conditional",
-    "figure1": "normal method network seed minutes steps n_samples sampler sampler_steps features save_every out",
+    "train": "experiment method pretrained unlabeled sensitive classes seed n_samples sampler sampler_steps save_every "
+    "out threads conditional",
+    "figure1": "normal method network seed minutes steps n_samples sampler sampler_steps features save_every out "
+    "threads",
     "sweep": "experiment method seed lanes processes slurm n_samples sampler sampler_steps features save_every out "
-    "pretrained",
+    "pretrained unlabeled sensitive classes",
     "sample": "n_samples sampler sampler_steps seed out",
-    "evaluate": "experiment features",
+    "evaluate": "experiment features unlabeled sensitive classes",
     "report": "runs where out",
     "figure4": "out",
     "ship": "out",
@@ -83,6 +107,8 @@ def at(tmp_path, monkeypatch):
     for name in "US":
         (tmp_path / name).mkdir()
         Image.new("L", (28, 28)).save(tmp_path / name / "a.png")
+    np.savez(tmp_path / "one.npz", images=np.zeros((2, 1, 28, 28), np.uint8))
+    monkeypatch.setenv("PUDM_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -94,7 +120,7 @@ def test_what_would_not_be_used_is_refused_in_one_sentence(at, capsys, monkeypat
     assert cli.main(line.split()) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"pudm: {UNUSED[line]}")
-    kept = [path for path in at.rglob("*") if path.is_file() and path.suffix != ".npz"]
+    kept = [path for path in at.rglob("*") if path.is_file()]
     assert sorted(kept) == before
 
 

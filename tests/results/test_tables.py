@@ -219,7 +219,7 @@ def test_sweeps_do_not_slip_in():
     assert line(made).cells["unsupervised"].mean == 0.9  # its risk has no beta
     assert note(made, "Left out") == (
         "Left out: 2 rows with another beta than 0.1; 1 row with not all of S labelled; "
-        "2 rows of a configuration without a line in these tables."
+        "1 row of a configuration without a line in these tables; 1 row of images that were not measured."
     )
     assert made.lines[-1].title == "STL10 (animals)"
 
@@ -297,3 +297,56 @@ def test_every_method_has_a_title():
     from pudm_lite.risks import METHODS
 
     assert set(METHOD_TITLE) == {*METHODS, "pretrained"}
+
+
+# Images of one's own
+
+
+def own(method="nnpu", seed=0, rate=0.95, images="pets", name="own-12345678", **more):
+    there = {"images": images, "normal": "cat", "sensitive": "dog", "unlabeled": 60, "labelled": 9}
+    return row(method, seed, rate, **(there | more)) | {"experiment": name}
+
+
+def test_images_of_ones_own_have_lines_by_beta_and_the_paper_none_beside_them():
+    rows = [own("unsupervised", seed, 0.9) for seed in (0, 1)]
+    rows += [own(seed=seed, rate=0.95, beta=0.11 + seed / 100, beta_from="estimate") for seed in (0, 1)]
+    rows += [own(seed=0, rate=0.97, beta=0.3)]
+    made = table(2, rows)
+    assert [one.title for one in made.lines] == ["pets (cat), assumed beta=estimate", "pets (cat), assumed beta=0.3"]
+    estimated, given = made.lines
+    assert estimated.cells["nnpu"].values == [0.95, 0.95]
+    assert given.cells["nnpu"].values == [0.97]
+    assert estimated.cells["unsupervised"].values == given.cells["unsupervised"].values == [0.9, 0.9]  # in each line
+    assert [one.title for one in table(2, rows[:4]).lines] == ["pets (cat)"]
+
+
+def test_images_of_ones_own_stand_below_the_papers_lines_where_rows_of_both_are_there():
+    made = table(2, [row(), own(), own(name="own-22222222"), own(name="own-33333333", images="cars")])
+    assert [one.title for one in made.lines][-3:] == [
+        "pets (cat) own-12345678",
+        "pets (cat) own-22222222",
+        "cars (cat)",
+    ]
+    assert len(made.lines) == 6 + 3
+
+
+def test_fewer_labels_are_another_line_and_what_was_not_measured_is_counted():
+    unmeasured = own(seed=5)
+    del unmeasured["non_sensitive_rate"]
+    made = table(2, [own(), own(labelled=4), unmeasured])
+    assert [one.title for one in made.lines] == ["pets (cat), labelled=9", "pets (cat), labelled=4"]
+    assert note(made, "Left out") == "Left out: 1 row of images that were not measured."
+
+
+def test_what_the_judge_of_newer_rows_keeps_and_catches_stands_below():
+    made = table(2, [own(judge_kept=0.97, judge_caught=0.9)])
+    said = note(made, "Judge")
+    assert said.endswith("pets 99.41%, normal kept 97.00%, sensitive caught 90.00%.")
+
+
+def test_runs_that_are_not_yet_worth_judging_are_named():
+    near = {"frechet_normal": 1.0, "judge_floor": 0.1}
+    label = "Worth judging, samples called normal being less than 20 floors from real images"
+    made = table(2, [own("unsupervised", **near), own(**(near | {"frechet_normal": 3.0}))])
+    assert note(made, "Worth") == f"{label}: yes [pets (cat), Unsupervised]; not yet [pets (cat), Proposed]."
+    assert not [text for text in table(2, [own(**near), own("unsupervised")]).notes if text.startswith("Worth")]

@@ -205,6 +205,6 @@ def test_bench_measures_what_it_names(capsys, tmp_path, monkeypatch):
         halved.setdefault(row["sampler"], []).append(row["steps"] / model.row["sampler_steps"])
     assert halved == {name: [1, pytest.approx(0.5, abs=0.05)] for name in SAMPLERS}
     images = draw(model.network, model.process, 6, "ddpm", found["samplers"][1]["steps"])  # as a run draws them
-    wanted, _ = bench.measures(images, bench.material(bench.experiment(model.row["experiment"])), "judge")
+    wanted = bench.measures(images, bench.material(bench.experiment(model.row["experiment"])), "judge").row
     measured = found["samplers"][1]["frechet_distance"]
     assert measured == pytest.approx(wanted["frechet_distance"], rel=0.02)  # pixels round

@@ -16,7 +16,7 @@ from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.launch import command_of, launch
 from pudm_lite.runs.parallel import pool
 from pudm_lite.runs.progress import clear, from_file, to_file
-from pudm_lite.runs.sweep import Entry, sweep
+from pudm_lite.runs.sweep import sweep
 from pudm_lite.training import Record
 
 
@@ -117,7 +117,7 @@ def test_two_processes_share_a_run_of_a_sweep(tmp_path):
     exp = experiment("mnist-even", "nnpu", beta=0.2, steps=2, batch_size=8)
     exp = replace(exp, n_samples=4, sampler_steps=2)
     engine = partial(pool, partial(launch, processes=2), processes=2)
-    outcome = sweep([Entry(exp, "estimate")], tmp_path, engine)
+    outcome = sweep([replace(exp, beta_interval=(0.1, 0.3))], tmp_path, engine)
     assert outcome.failures == {}
     (row,) = outcome.rows
     assert read_rows(tmp_path / "rows.jsonl") == [row]

@@ -48,6 +48,7 @@ def sleeps_beside_a_process(exp, folder, report):
 def test_every_end_is_heard_and_each_run_has_devices_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "gpus", lambda: ["4", "5", "6", "7"])
     monkeypatch.setattr(parallel, "cores", lambda: 12)
+    monkeypatch.setattr(parallel, "threads_allowed", lambda: 12)
     experiments = [experiment(seed=seed) for seed in range(4)]
     names = [exp.name for exp in experiments]
     heard = {name: [] for name in names}
@@ -74,6 +75,24 @@ def test_every_end_is_heard_and_each_run_has_devices_of_its_own(tmp_path, monkey
     assert what == "error"
     assert "ended with code 7 (out of memory?)" in said
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == FOUND_AT_IMPORT  # this process keeps its own
+
+
+def _threads_and_environment(exp, folder, report):
+    import torch
+
+    return torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("given", "allowed", "used"), [(0, 1, 1), (0, 8, 4), (3, 1, 3)])
+def test_a_run_has_the_threads_that_are_asked_for_or_left(tmp_path, monkeypatch, given, allowed, used):
+    """Of eight cores two lanes leave each four; OMP_NUM_THREADS may say fewer, and --threads whatever it likes."""
+    monkeypatch.setattr(parallel, "gpus", lambda: [])
+    monkeypatch.setattr(parallel, "cores", lambda: 8)
+    monkeypatch.setattr(parallel, "threads_allowed", lambda: allowed)
+    heard = []
+    pool(_threads_and_environment, [experiment()], tmp_path, lambda *word: heard.append(word), lanes=2, threads=given)
+    assert heard[-1][1:] == ("done", (used, str(used)))
 
 
 @pytest.mark.slow
@@ -104,6 +123,7 @@ def test_lanes_go_by_gpus_or_else_by_cores(monkeypatch):
     monkeypatch.setattr(parallel, "cores", lambda: 6)
     monkeypatch.setattr(parallel, "gpus", lambda: [])
     assert [default_lanes(9), default_lanes(4), default_lanes(9, 2), default_lanes(9, 8)] == [6, 4, 3, 1]
+    assert [default_lanes(9, threads=2), default_lanes(9, 3, 2), default_lanes(9, threads=7)] == [3, 1, 1]
     monkeypatch.setattr(parallel, "gpus", lambda: ["0", "1", "2", "3"])
     assert [default_lanes(9), default_lanes(9, 2), default_lanes(9, 8)] == [4, 2, 1]
 
@@ -123,20 +143,20 @@ def test_what_is_found_once_is_remembered_with_the_rest(tmp_path):
 
 
 def test_minutes_become_steps_by_the_slowest_of_the_rounds(tmp_path, monkeypatch):
-    def timed(job, experiments, root, hear):
+    def timed(job, experiments, root, hear, threads):
         for i, exp in enumerate(experiments):
             hear(exp.name, "done", 0.5 + 0.5 * i)
 
     monkeypatch.setattr(parallel, "pool", timed)
-    monkeypatch.setattr(parallel, "default_lanes", lambda jobs: 2)
+    monkeypatch.setattr(parallel, "default_lanes", lambda jobs, threads: 2)
     experiments = [experiment(seed=seed) for seed in range(3)]
     assert steps_for(2, experiments, tmp_path) == 120 / 2 / 1.5  # two rounds
-    monkeypatch.setattr(parallel, "pool", lambda *_: pytest.fail("timed again"))
+    monkeypatch.setattr(parallel, "pool", lambda *_, **__: pytest.fail("timed again"))
     assert steps_for(2, experiments, tmp_path) == 40
 
 
 def test_too_few_minutes_say_how_many_are_enough(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear: hear(exps[0].name, "done", 6.0))
+    monkeypatch.setattr(parallel, "pool", lambda job, exps, root, hear, threads: hear(exps[0].name, "done", 6.0))
     with pytest.raises(UserError, match=r"0.5 minutes are too few to train on this machine: give at least 1.0"):
         steps_for(0.5, [experiment()], tmp_path)
 
@@ -152,8 +172,8 @@ def test_what_is_left_goes_on_with_the_lanes_and_threads_of_all(tmp_path, monkey
     """Of two runs one is finished: the other keeps to one thread of two, or its weights would be others."""
     asked = {}
 
-    def pool(job, experiments, root, hear, lanes):
-        asked.update(lanes=lanes, left=len(experiments))
+    def pool(job, experiments, root, hear, lanes, threads):
+        asked.update(lanes=lanes, left=len(experiments), threads=threads)
         hear(experiments[0].name, "done", {"run": "b"})
 
     monkeypatch.setattr(parallel, "cores", lambda: 2)
@@ -161,7 +181,9 @@ def test_what_is_left_goes_on_with_the_lanes_and_threads_of_all(tmp_path, monkey
     monkeypatch.setattr(parallel, "pool", pool)
     monkeypatch.setattr(parallel, "finished", lambda root, exp: {"run": "a"} if exp.train.seed == 0 else None)
     assert run_all([experiment(seed=0), experiment(seed=1)], tmp_path, quiet=True) == [{"run": "a"}, {"run": "b"}]
-    assert asked == {"lanes": 2, "left": 1}
+    assert asked == {"lanes": 2, "left": 1, "threads": 0}
+    run_all([experiment(seed=0), experiment(seed=1)], tmp_path, quiet=True, threads=2)
+    assert asked == {"lanes": 1, "left": 1, "threads": 2}  # both cores for each, one after the other
 
 
 def test_a_damaged_plan_is_made_again(tmp_path):
