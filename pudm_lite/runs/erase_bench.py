@@ -81,7 +81,7 @@ class Job:
             "sampler": SAMPLER,
             "sampler_steps": SAMPLER_STEPS,
             "model": self.model or SHIPPED_DIGITS,
-            "retrained": self.retrained,
+            "retrained": Path(self.retrained).parent.name,  # the name of its run
         }
 
 
@@ -181,7 +181,7 @@ def make_row(job: Job, folder: Path, report: Report) -> dict[str, Any]:
         "run": job.name,
         **job.asked(),
         **{name: value for name, value in found.settings.items() if name not in ("method", "erased", "seed")},
-        **measured(before, after, erased_row, model, judge, job),
+        **measured(before, after, _retrained(job, folder.parent, model, judge), erased_row, model, judge),
         "null_share": _numbers(rate(null == erased_row[0])),
         "edit_seconds": round(found.seconds, 1),
         "changed_parameters": sum(value.numel() for value in found.changed.values()),
@@ -202,7 +202,7 @@ def make_row(job: Job, folder: Path, report: Report) -> dict[str, Any]:
 
 
 def measured(
-    before: Drawn, after: Drawn, erased: list[int], model: Conditional, judge: Judge, job: Job
+    before: Drawn, after: Drawn, reference: Drawn | None, erased: list[int], model: Conditional, judge: Judge
 ) -> dict[str, Any]:
     """The measures of a row. Rates come with Wilson's interval at 95 %, as [rate, low, high, n]."""
     matrix = after.matrix()
@@ -221,9 +221,7 @@ def measured(
         "frechet_kept": round(kept_distance(after, judge.look(test_images).features, test_labels, erased), 4),
         "frechet_features": f"judge-{judge.name}-{after.features.shape[1]}",
     }
-    if job.retrained and job.method != RETRAINED:
-        network = load_conditional(Path(job.retrained)).network
-        reference = drawn(network, model, judge, job.each, job.seed + 1000, job.guidance)  # from other noise
+    if reference is not None:
         row["frechet_retrained"] = round(
             frechet_distance(after.features[~gone].numpy(), reference.features[~gone].numpy()), 4
         )
@@ -254,16 +252,32 @@ def _unprompted(network: nn.Module, model: Conditional, judge: Judge, job: Job) 
     return probabilities(judge, draw_prompted(network, model, nulls, job.seed))[0].argmax(1)
 
 
-def _before(job: Job, root: Path, model: Conditional, judge: Judge) -> tuple[Drawn, Tensor]:
-    """What the unedited model draws from the same noise, prompted and not: once for all jobs of a seed, kept in the
-    bench's folder."""
-    file = root / f"unedited_seed{job.seed}_{job.each}_{job.guidance:g}.npz"
+def _kept(
+    file: Path, network: nn.Module, model: Conditional, judge: Judge, job: Job, seed: int
+) -> tuple[Drawn, Tensor]:
+    """What a network draws from a seed's noise, prompted, and what the judge calls its images that are asked for
+    nothing: drawn once for all jobs, kept in a file."""
     if not file.exists():
-        found = drawn(model.network, model, judge, job.each, job.seed, job.guidance)
-        called = _unprompted(model.network, model, judge, job)
+        found = drawn(network, model, judge, job.each, seed, job.guidance)
+        called = _unprompted(network, model, judge, job)
         write_arrays(file, images=found.images.numpy(), rows=found.rows.numpy(), called=called.numpy())
     arrays = {name: torch.from_numpy(array) for name, array in read_arrays(file, "images", "rows", "called").items()}
     return Drawn(arrays["rows"], *probabilities(judge, arrays["images"]), arrays["images"]), arrays["called"]
+
+
+def _before(job: Job, root: Path, model: Conditional, judge: Judge) -> tuple[Drawn, Tensor]:
+    """What the unedited model draws from the same noise, prompted and not."""
+    file = root / f"unedited_seed{job.seed}_{job.each}_{job.guidance:g}.npz"
+    return _kept(file, model.network, model, judge, job, job.seed)
+
+
+def _retrained(job: Job, root: Path, model: Conditional, judge: Judge) -> Drawn | None:
+    """What the model retrained without the concept draws, from noise of its own; None where there is none."""
+    if not job.retrained or job.method == RETRAINED:
+        return None
+    network = load_conditional(Path(job.retrained)).network
+    file = root / f"retrained_{job.concept}_seed{job.seed}_{job.each}_{job.guidance:g}.npz"
+    return _kept(file, network, model, judge, job, 1000 + job.seed)[0]
 
 
 def finished(folder: Path, job: Job) -> dict[str, Any] | None:
