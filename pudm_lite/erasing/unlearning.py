@@ -114,12 +114,12 @@ def ascent(kept: Tensor, forgotten: Tensor) -> Tensor:
     return -forgotten
 
 
-def scaled_ascent(kept: Tensor, forgotten: Tensor, share: float) -> Tensor:
-    """SISS: lower the one and raise the other, the latter's gradient scaled to `share` of the former's length.
+def scaled_ascent(kept: Tensor, forgotten: Tensor, length: float) -> Tensor:
+    """SISS: lower the one and raise the other, the latter's gradient scaled to `length`, in lengths of the former.
 
-    (Published: to a length of 5, which was about a tenth; a share does not depend on how errors are averaged.)
+    (Published: to a length of 5, which was about a tenth; a ratio does not depend on how errors are averaged.)
     """
-    return kept - share * kept.norm() / forgotten.norm().clamp(min=1e-12) * forgotten
+    return kept - length * kept.norm() / forgotten.norm().clamp(min=1e-12) * forgotten
 
 
 def constrained(kept: Tensor, forgotten: Tensor, eta: float) -> Tensor:
@@ -144,7 +144,7 @@ class Method:
     published: str
     kept: int = 44
     forgotten: int = 44
-    steps: int = 300
+    steps: int = 200
     rate: float = 1.0
     options: dict[str, float] = field(default_factory=dict, hash=False)
     push: dict[str, float] = field(default_factory=dict, hash=False)
@@ -169,7 +169,7 @@ METHODS: dict[str, Method] = {
         "Alberti et al. 2025",
         "5e-5, batch 64, 300 steps, lambda 0.5, ascent scaled to a length of 5",
         options={"lam": 0.5},
-        push={"share": 0.1},
+        push={"length": 0.1},
     ),
 }
 """The one table of methods and what each is trained with."""

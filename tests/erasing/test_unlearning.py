@@ -155,11 +155,11 @@ def test_erasediffs_step_is_the_nearest_that_forgets_enough(sign, eta):
 
 
 def test_sisss_ascent_has_its_share_of_the_descents_length():
-    step = scaled_ascent(KEPT, FORGOTTEN, share=0.1)
+    step = scaled_ascent(KEPT, FORGOTTEN, length=0.1)
     pushed = step - KEPT
     assert float(pushed.norm()) == pytest.approx(0.1 * float(KEPT.norm()))
     assert float(pushed @ FORGOTTEN) == pytest.approx(-float(pushed.norm() * FORGOTTEN.norm()))  # straight against it
-    torch.testing.assert_close(scaled_ascent(KEPT, 0 * FORGOTTEN, share=0.1), KEPT)
+    torch.testing.assert_close(scaled_ascent(KEPT, 0 * FORGOTTEN, length=0.1), KEPT)
 
 
 def test_the_two_plain_directions():
@@ -210,7 +210,7 @@ def test_each_method_moves_its_terms_where_it_should(name, term, falls):
 
 
 def test_a_stronger_push_forgets_more():
-    weak, strong = (ends(trained("siss", push={"share": share}), "forgotten")[1] for share in (0.0, 0.9))
+    weak, strong = (ends(trained("siss", push={"length": length}), "forgotten")[1] for length in (0.0, 0.9))
     assert strong > weak + 0.02
     weak, strong = (ends(trained("erasediff", push={"eta": eta}), "forgotten")[1] for eta in (0.0, 5.0))
     assert strong < weak - 0.02
