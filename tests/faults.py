@@ -67,7 +67,7 @@ FAULTS = [
         "runs/test_unlearning_bench.py",
         ("data.train[split.u if entry.method in WITH_U else", "data.train[split.u if entry.method not in WITH_U else"),
         ("split.u[~split.u_sensitive]]", "split.u[split.u_sensitive]]"),
-        ("unlearn(network, process, kept, data.train[split.s]", "unlearn(network, process, kept, kept"),
+        ("forgotten = data.train[split.s]", "forgotten = kept"),
         ("labels != digit", "labels == digit"),
         ("entry, tick, entry.n_samples)", "entry, tick)"),
         ("array_shapes(_reference(root, entry), whole=True)", "pass"),

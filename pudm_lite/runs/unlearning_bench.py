@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from ..datasets import checked_file, mnist
 from ..diffusion import Process
+from ..erasing.unlearning import BATCH, Method, unlearn
 from ..erasing.unlearning import METHODS as RIVALS
-from ..erasing.unlearning import Method, unlearn
 from ..errors import UserError
 from ..files import alone, array_shapes, read_arrays, read_rows, write_arrays, write_rows
 from ..measures.metrics import frechet_distance, frechet_floor, non_sensitive_rate
@@ -114,7 +114,7 @@ class Entry:
         if self.method in (*PU, "retrained"):
             train = (self.retraining if self.method == "retrained" else self.fine_tuning).train
             return train.steps * train.batch_size
-        return self.rival.steps * max(self.rival.kept, self.rival.forgotten)
+        return self.rival.steps * BATCH
 
     @property
     def asked(self) -> Row:
@@ -262,8 +262,8 @@ def changed(entry: Entry, data: Material, tick: Tick) -> tuple[nn.Module, Proces
         return network, process, 0.0
     split = data.split
     kept = data.train[split.u if entry.method in WITH_U else split.u[~split.u_sensitive]]
-    each = TRAINED * entry.trained_images // max(1, entry.rival.steps)
-    found = unlearn(network, process, kept, data.train[split.s], entry.rival, entry.seed, lambda done, of: tick(each))
+    forgotten = data.train[split.s]
+    found = unlearn(network, process, kept, forgotten, entry.rival, entry.seed, lambda *_: tick(TRAINED * BATCH))
     return found.network, process, found.seconds
 
 

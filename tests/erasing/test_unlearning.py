@@ -256,4 +256,17 @@ def test_a_method_records_every_setting(name):
     row = method.as_row()
     assert row["kept_per_batch"] == method.kept
     assert {*method.options, *method.push} <= row.keys()
-    assert max(method.kept, method.forgotten) <= 44
+    assert row["batch_size"] == 44
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_sends_as_many_images_through_the_network(name):
+    seen = []
+
+    class Counting(Small):
+        def forward(self, x, t):
+            seen.append(len(x))
+            return super().forward(x, t)
+
+    trained(name, Counting())
+    assert seen == [44] * 60
