@@ -14,6 +14,7 @@ COMMANDS = (
     "figure1",
     "train",
     "sweep",
+    "unlearn",
     "sample",
     "evaluate",
     "report",

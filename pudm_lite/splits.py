@@ -111,7 +111,8 @@ WITHOUT = "mnist-without-"
 def named_configuration(name: str) -> Configuration:
     """A row of CONFIGURATIONS; mnist-without-4 and its like, of which no image is sensitive; or one of
     `dataset-class,class`, such as mnist-3,5: these classes are normal, all others sensitive, and the sizes are Table
-    1's for so many normal classes, with a tenth as many sensitive images.
+    1's for so many normal classes, with a tenth as many sensitive images in U and in S; or as large as the sensitive
+    classes allow, where nearly all are normal.
 
     Raises UserError for any other name, an unknown class, and when the normal classes are all or none.
     """
@@ -128,6 +129,7 @@ def named_configuration(name: str) -> Configuration:
             f"classes, such as mnist-3,5, of {', '.join(PER_CLASS)}"
         )
     in_u, in_test = (count * len(normal) for count in PER_CLASS[dataset])
+    in_u = min(in_u, 5 * PER_CLASS[dataset][0] * (len(CLASSES[dataset]) - len(normal)) or in_u)  # two tenths: U and S
     size = 96 if dataset == "stl10" else 32
     return configuration(dataset, size, normal, in_u, in_u // 10, in_u // 10, in_test)
 

@@ -70,6 +70,8 @@ UNUSED = {
     "sweep --method pn --method nnpu": "argument --method: it is given twice",
     "train --strict --strict": "argument --strict: it is given twice",
     "report rows.jsonl --runs --format md": "--format would not be used: --runs is written as Markdown alone",
+    "report rows.jsonl --unlearning --format csv": "--format would not be used: --unlearning is written as Markdown",
+    "report rows.jsonl --unlearning --runs": "argument --runs: not allowed with argument --unlearning",
     "report rows.jsonl --runs --table 2": "argument --table: not allowed with argument --runs",
     "train --minutes 3 --steps 5": "argument --steps: not allowed with argument --minutes",
     "judge train mnist --from-scratch": "--from-scratch would not be used: the judge of mnist always starts",
@@ -84,9 +86,10 @@ ALWAYS = {
     "threads",
     "sweep": "experiment method seed lanes processes slurm n_samples sampler sampler_steps features save_every out "
     "pretrained unlabeled sensitive classes",
+    "unlearn": "digit seed method steps reference_steps n_samples pretrained out",
     "sample": "n_samples sampler sampler_steps seed out",
     "evaluate": "experiment features unlabeled sensitive classes",
-    "report": "runs where out",
+    "report": "runs unlearning where out",
     "figure4": "out",
     "ship": "out",
     "grade": "out seconds memory",
@@ -188,7 +191,7 @@ def test_what_is_used_is_taken(at, monkeypatch, line):
 
 
 @pytest.mark.parametrize("seed", ["-1", "1" + "0" * 20, "x", "1.5", "", "nan"])
-@pytest.mark.parametrize("command", ["train", "figure1", "sweep", "sample model", "judge train mnist"])
+@pytest.mark.parametrize("command", ["train", "figure1", "sweep", "unlearn", "sample model", "judge train mnist"])
 def test_seeds_that_are_none(capsys, command, seed):
     assert cli.main([*command.split(), "--seed", seed]) == 2
     (said,) = capsys.readouterr().err.splitlines()
@@ -214,6 +217,9 @@ def test_seeds_that_are_none(capsys, command, seed):
         ("sample model --n-samples 0", "argument --n-samples: it takes a whole number from 1"),
         ("train --sampler-steps many", "argument --sampler-steps: it takes a whole number"),
         ("judge train mnist --epochs -3", "argument --epochs: it takes a whole number"),
+        ("unlearn --digit 10", "argument --digit: it takes a whole number from 0 to 9; got '10'"),
+        ("unlearn --n-samples 1", "argument --n-samples: it takes a whole number from 2"),
+        ("unlearn --method nnpu siss-v", "unknown method 'siss-v'; known: retrained, unedited, unsupervised, nnpu,"),
         ("", "the following arguments are required: COMMAND (`pudm --help` says what there is)"),
         ("trian", "argument COMMAND: invalid choice: 'trian'"),
         ("train --stpes 3", "unrecognized arguments: --stpes 3"),
