@@ -262,7 +262,8 @@ FAULTS = [
     *faults(
         "runs/keeping.py",
         "runs/test_keeping.py",
-        ('return row if images[0] == row["n_samples"] and isinstance', "return row if isinstance"),
+        ("return row if whole and isinstance", "return row if isinstance"),
+        ('for name in ("images", "sensitive")]', 'for name in ("images",)]'),
         ('"samples.npz", whole=True)', '"samples.npz")'),
         ("or not _is_of(row, exp)", ""),
         ("return measured and all(", "return all("),
@@ -296,12 +297,12 @@ FAULTS = [
             "write_whole(path, lambda temporary: temporary.write_text(",
             "(lambda write: write(path))(lambda it: it.write_text(",
         ),
-        ("*(row for row in rows if row not in kept)", "*rows"),
+        ("for row in _once([*kept, *rows])]", "for row in [*kept, *rows]]"),
     ),
     *faults(
         "files.py",
         "runs/test_keeping.py",
-        ("list({_run_of(row): row for row in rows}.values())", "rows"),
+        ("        return _once(rows)\n", "        return rows\n"),
         ('"run", "n_samples", "sampler",', '"run", "sampler",'),
     ),
     *faults(

@@ -14,6 +14,8 @@ from pudm_lite.files import (
     array_shapes,
     read_arrays,
     read_rows,
+    writable,
+    writable_file,
     write_arrays,
     write_folder,
     write_rows,
@@ -45,6 +47,55 @@ def test_a_file_is_replaced(tmp_path):
     for text in ("old", "new"):
         write_whole(path, lambda temporary, text=text: temporary.write_text(text))
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("folder", [".", "there", "there/new", "new/a/b", "link/new", "new/../other"])
+def test_a_folder_is_tried_out_and_nothing_left_there(tmp_path, monkeypatch, folder):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for path in (Path(folder), tmp_path / folder):
+        writable(path)
+        writable_file(path / "file.npz")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("taken", "Not a directory"),
+        ("taken/new", "Not a directory"),
+        ("gone/new", "No such file or directory"),
+        (f"new/{'x' * 300}", "File name too long"),
+    ],
+)
+def test_a_folder_that_takes_no_files_is_said(tmp_path, folder, why):
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "gone").symlink_to("nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    for try_out in (lambda: writable(tmp_path / folder), lambda: writable_file(tmp_path / folder / "file.npz")):
+        with pytest.raises(UserError, match=rf"^cannot write to {tmp_path / folder} \({why}\): choose another"):
+            try_out()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_may_not_be_written_is_said(tmp_path, monkeypatch):
+    """Whoever the user is: root may write everywhere."""
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(
+        UserError, match=r"^cannot write to .* \(Permission denied\): choose another folder with --out$"
+    ):
+        writable(tmp_path)
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path):
+    with pytest.raises(UserError, match=r"^/.* is a folder: name a file, in it or elsewhere$"):
+        writable_file(tmp_path)
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o027, 0o077])
@@ -167,7 +218,15 @@ def test_rows_are_added_once_behind_the_old(tmp_path):
     write_rows(path, ROWS[:1])
     write_rows(path, [*ROWS, {"name": "third"}])
     write_rows(path, ROWS)
-    assert read_rows(path) == [*ROWS, {"name": "third"}]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [*ROWS, {"name": "third"}]
+
+
+def test_a_run_has_one_row_and_the_later_counts(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    first, again, longer = ({"run": "a", "seconds": k, "n_samples": n} for k, n in ((1, 10), (2, 10), (1, 20)))
+    write_rows(path, [first, {"run": "b"}, longer])
+    write_rows(path, [again])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [again, {"run": "b"}, longer]
 
 
 @pytest.mark.parametrize("write", [write_rows, lambda path, rows: _write_row(path, rows[0])], ids=["rows", "sweep"])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..files import is_utf8, writable, writable_file
 from .given import count, refuse_unused, seed, steps
 
 if TYPE_CHECKING:
@@ -159,25 +160,14 @@ def experiments_of(
     return experiments if o.minutes is None else build(steps=steps_for(o.minutes, experiments, o.out))
 
 
-def holds_models(out: Path, folder: Path | None = None) -> None:
+def holds_models(out: Path, is_file: bool = False) -> None:
     """Find out before any work that networks can be kept there: safetensors opens them under names in UTF-8 alone.
 
-    out: the --out that was given; folder: where its files go, `out` itself where left out. Raises UserError.
+    out: the --out that was given, a folder, or a file. Raises UserError.
     """
-    from ..files import is_utf8
-
     if not is_utf8(out):
         raise UserError(f"--out {str(out)!a} is no name in UTF-8, as networks are saved under: choose another")
-    writable(folder or out)
-
-
-def writable(folder: Path) -> None:
-    """Find out before any work that a folder takes files. Raises UserError."""
-    from ..files import write_whole
-
-    probe = folder / ".probe"
-    write_whole(probe, lambda path: path.write_text(""))
-    probe.unlink(missing_ok=True)  # another process of the same run may have been faster
+    (writable_file if is_file else writable)(out)
 
 
 def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:

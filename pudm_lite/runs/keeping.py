@@ -43,10 +43,12 @@ def finished(root: Path, exp: Experiment) -> Row | None:
     if not isinstance(row, dict) or not _is_of(row, exp):
         return None
     try:
-        images = array_shapes(folder / "samples.npz", whole=True)["images"]
-    except (UserError, KeyError):
+        shapes = array_shapes(folder / "samples.npz", whole=True)
+    except UserError:
         return None
-    return row if images[0] == row["n_samples"] and isinstance(_json(folder / "log.json"), dict) else None
+    drawn = [shapes.get(name, ())[:1] for name in ("images", "sensitive")]
+    whole = all(of_one == (row["n_samples"],) for of_one in drawn)
+    return row if whole and isinstance(_json(folder / "log.json"), dict) else None
 
 
 def _is_of(row: Row, exp: Experiment) -> bool:

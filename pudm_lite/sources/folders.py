@@ -75,16 +75,21 @@ def folder_images(
 
 
 def read_folder(
-    folder: Path, size: int | None = None, channels: int | None = None, strict: bool = False
+    folder: Path,
+    size: int | None = None,
+    channels: int | None = None,
+    strict: bool = False,
+    out: Path | None = None,
 ) -> tuple[Tensor, list[LeftOut]]:
     """All images of a folder and its subfolders, in the order of their paths, and what else lies there.
 
     size: the side in pixels of what is returned: the centre square of each image is interpolated; None takes the
     side that all have. channels: 1 or 3; None is 1 when all images are grey, otherwise 3.
+    out: where something is to be written: not below this folder.
     Cameras' orientation marks (EXIF) are followed; what is transparent becomes black; of a film the first frame counts.
     Returns (N, channels, size, size) uint8, N >= 1, and what is left out. Raises UserError as `folder_images` does.
     """
-    files, others = image_files(folder)
+    files, others = image_files(folder, out)
     if strict:
         refuse(others)
     side = _side(size, files)

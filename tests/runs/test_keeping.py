@@ -88,6 +88,18 @@ def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, name, fault):
     assert all("is made again" in value for _, value in said)
 
 
+def test_a_flipped_bit_of_the_samples_is_noticed_or_changes_nothing(tmp_path):
+    path = leave(tmp_path, EXP) / "samples.npz"
+    whole, noticed = path.read_bytes(), 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        if finished(tmp_path, EXP) is None:
+            noticed += 1
+        else:
+            assert not kept(tmp_path, EXP).images.any()
+    assert noticed > len(whole) / 2
+
+
 def test_a_run_begins_by_taking_away_what_a_killed_one_left(tmp_path, monkeypatch):
     folder = leave(tmp_path, EXP)
     (folder / "row.json").unlink()

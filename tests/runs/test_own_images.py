@@ -104,10 +104,10 @@ def test_a_damaged_judge_is_trained_again(folders, tmp_path, capsys, monkeypatch
 
 
 def test_outputs_stay_out_of_the_images_and_nothing_is_written(folders, capsys):
-    before = sorted(path for path in folders.rglob("*") if path.is_file())
+    before = sorted(folders.rglob("*"))
     assert train(folders, folders / "u" / "outputs") == 2
     assert "pudm: --out lies in" in capsys.readouterr().err
-    assert sorted(path for path in folders.rglob("*") if path.is_file()) == before
+    assert sorted(folders.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
