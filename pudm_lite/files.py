@@ -29,13 +29,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise _closed(path.parent, error) from None
     try:
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the new name with half its content
+        _to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise _refused(path, error.strerror) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Before a file is moved: or a power cut could leave the new name with half its content."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _refused(path: Path, why: str | None) -> UserError:
@@ -89,6 +94,9 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp") as name:
             new, old = Path(name) / "new", Path(name) / "old"
             write(new)
+            for one in new.rglob("*"):
+                if one.is_file():
+                    _to_disk(one)
             if path.exists():
                 os.replace(path, old)  # os.replace takes the place of empty folders only
             try:
@@ -203,6 +211,14 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
         kept = read_rows(path) if path.exists() else []
         lines = [json.dumps(row) for row in _once([*kept, *rows])]
         write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds; None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from pudm_lite.errors import UserError
 from pudm_lite.files import (
     array_shapes,
     read_arrays,
+    read_json,
     read_rows,
     writable,
     writable_file,
@@ -120,6 +121,23 @@ def test_what_is_moved_in_has_reached_the_disk_before(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *paths: (order.append("replace"), replace(*paths)))
     write_whole(tmp_path / "notes.txt", lambda temporary: temporary.write_text("x"))
     assert order == ["fsync", "replace"]
+    order.clear()
+    write_folder(tmp_path / "pipeline", lambda new: [write_into(new / name) for name in ("unet/a", "unet/b", "c")])
+    assert order == ["fsync"] * 3 + ["replace"]
+
+
+def write_into(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff", b"[" * 99999, None])
+def test_json_that_is_missing_or_damaged_is_none(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": [1]}')
+    assert read_json(path) == {"a": [1]}
+    path.unlink() if content is None else path.write_bytes(content)
+    assert read_json(path) is None
 
 
 def test_until_it_is_whole_the_old_file_stands(tmp_path):

@@ -116,7 +116,11 @@ def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> Non
     if set(methods) <= set(BETA_FREE):
         refuse_unused(o, ["beta"], f"it does not act on {' or '.join(dict.fromkeys(methods))}")
     if set(methods) == {"pretrained"}:
-        refuse_unused(o, ["steps", "minutes"], "--method pretrained draws from the model as it is, and trains nothing")
+        refuse_unused(
+            o,
+            ["steps", "minutes", "save_every"],
+            "--method pretrained draws from the model as it is, and trains nothing",
+        )
     for name in settings_of(o):
         if not any(_acts(name, config) for config in trained):
             why = "it belongs to {}={}".format(*NEEDS[name]) if name in NEEDS else "nothing is trained"

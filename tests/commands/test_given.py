@@ -25,6 +25,7 @@ UNUSED = {
     "figure1 --method supervised unsupervised --beta 0.2": "--beta would not be used: it does not act on supervised or",
     "sweep --method supervised --beta 0.2 0.3": "--beta would not be used: it does not act on supervised",
     f"train {PRETRAINED} --steps 5": "--steps would not be used: --method pretrained draws from the model as it is",
+    f"train {PRETRAINED} --save-every 5": "--save-every would not be used: --method pretrained",
     f"train {PRETRAINED} --minutes 5": "--minutes would not be used: --method pretrained",
     f"sweep {PRETRAINED} --steps 5": "--steps would not be used: --method pretrained",
     f"sweep {PRETRAINED} --beta 0.2": "--beta would not be used: it does not act on pretrained",

@@ -71,12 +71,13 @@ def test_samples_that_are_too_few_are_not_finished(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["row.json", "samples.npz", "log.json"])
-@pytest.mark.parametrize("fault", ["missing", "empty", "torn", "flipped", "other"])
+@pytest.mark.parametrize("fault", ["missing", "empty", "torn", "flipped", "other", "deep"])
 def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, name, fault):
     path = leave(tmp_path, EXP) / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     contents = {"empty": b"", "torn": path.read_bytes()[: len(data) // 2], "flipped": bytes(data), "other": b"[1]"}
+    contents["deep"] = b"[" * 99_999
     path.unlink() if fault == "missing" else path.write_bytes(contents[fault])
     assert finished(tmp_path, EXP) is None
     with pytest.raises(UserError, match="holds no finished run"):
