@@ -431,6 +431,21 @@ class Answers:
         return {"names": self.names, "number": self.number, "unread": ["code cell 2 (x)"]}
 
 
+def test_each_exercise_has_the_whole_time(tmp_path, monkeypatch):
+    class Slow(Answers):
+        seconds, left = 5.0, 1.0
+
+        def call(self, function, arguments, named):
+            left.append(self.left)
+            self.left = 0.0
+
+    left = []
+    monkeypatch.setattr(grading, "Child", Slow)
+    monkeypatch.setattr("pudm_lite.course.checks.harness.Check.examine", lambda self, function: function())
+    assert len(grade_notebook(notebook(tmp_path / "x.ipynb")).grades) == 3
+    assert left == [5.0] * 3
+
+
 @pytest.mark.parametrize(
     ("name", "number", "exercises"),
     [
