@@ -179,7 +179,7 @@ def array_shapes(path: Path, whole: bool = False) -> dict[str, tuple[int, ...]]:
         ) from None
 
 
-_NO_ARRAYS = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_NO_ARRAYS = (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 """What is raised by files that are no .npz files or damaged ones."""
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -284,7 +285,7 @@ def test_arrays_come_back_by_name_and_type(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no archive", b"PK\x05\x06" + bytes(18), "cut", "spoiled", "single", "objects"],
+    [b"", b"no archive", b"PK\x05\x06" + bytes(18), "cut", "spoiled", "single", "objects", "vast"],
     ids=lambda content: content if isinstance(content, str) else content[:6].hex() or "empty",
 )
 def test_what_is_no_archive_of_arrays_is_refused(tmp_path, content):
@@ -300,11 +301,14 @@ def test_what_is_no_archive_of_arrays_is_refused(tmp_path, content):
             np.save(file, np.zeros(3))
     elif content == "objects":  # pickled: not opened
         np.savez(path, u=np.array([{}, {}], dtype=object))
+    elif content == "vast":  # a header that announces more than any memory holds
+        with zipfile.ZipFile(path, "w") as archive, archive.open("u.npy", "w") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 60,)})
     else:
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"pictures\.npz is not an \.npz file with `u`, or is damaged"):
         read_arrays(path, "u")
-    if content not in ("spoiled", "objects"):  # their headers are whole
+    if content not in ("spoiled", "objects", "vast"):  # their headers are whole
         with pytest.raises((UserError, KeyError)):
             array_shapes(path)["u"]
 

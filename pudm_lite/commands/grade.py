@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> None:
         raise UserError("--seconds and --memory must be larger than 0")
     found = submissions(options.submissions)
     writable_file(options.out)
+    if options.out.suffix.lower() == ".ipynb":
+        raise UserError(f"--out is {options.out}, a notebook's name: name the file of the table, such as grades.csv")
     if not walls():
         print(f"pudm: {UNPROTECTED}", file=sys.stderr)
     kept = Kept(options.out)

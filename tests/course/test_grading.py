@@ -19,6 +19,7 @@ import pytest
 from pudm_lite.cli import main
 from pudm_lite.course import grading
 from pudm_lite.course.checks import all_checks
+from pudm_lite.course.checks.harness import WrongAnswer
 from pudm_lite.course.grades import Grade, Kept, Outcome
 from pudm_lite.course.grading import grade_notebook, grade_student, number_in
 from pudm_lite.course.submissions import Submission
@@ -431,6 +432,29 @@ class Answers:
         return {"names": self.names, "number": self.number, "unread": ["code cell 2 (x)"]}
 
 
+@pytest.mark.parametrize(
+    ("raised", "points", "why"),
+    [
+        (None, [1, 2, 1], ""),
+        (NotImplementedError(), [0] * 3, "not written"),
+        (WrongAnswer("a sign"), [0] * 3, "a sign"),
+    ],
+)
+def test_points_are_for_answers_that_the_check_lets_pass(tmp_path, monkeypatch, raised, points, why):
+    given = []
+
+    def examine(self, function):
+        if raised:
+            raise raised
+
+    monkeypatch.setattr(grading, "Child", type("Child", (Answers,), {"__init__": lambda self, *a: given.append(a)}))
+    monkeypatch.setattr("pudm_lite.course.checks.harness.Check.examine", examine)
+    path = notebook(tmp_path / "x.ipynb")
+    grades = grade_notebook(path, 7.0, 99).grades
+    assert [(grade.points, grade.why) for grade in grades] == [(one, why) for one in points]
+    assert given == [(path.read_bytes(), 7.0, 99)]
+
+
 def test_each_exercise_has_the_whole_time(tmp_path, monkeypatch):
     class Slow(Answers):
         seconds, left = 5.0, 1.0
@@ -516,6 +540,7 @@ def test_a_notebook_that_was_changed_meanwhile_is_graded_again(tmp_path, monkeyp
         (["empty"], "holds no notebooks"),
         (["nowhere"], "cannot be read"),
         (["in", "--out", "empty"], "is a folder"),
+        (["in", "--out", "in/ann.ipynb"], "a notebook's name: name the file of the table"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys, arguments, sentence):
@@ -525,6 +550,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys
     assert main(["grade", *arguments]) == 2
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert sentence in said
+    assert (tmp_path / "in" / "ann.ipynb").read_bytes().startswith(b'{"cells"')
 
 
 @pytest.mark.slow

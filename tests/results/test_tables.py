@@ -5,7 +5,9 @@ import pytest
 from made_rows import RATES, row, rows
 from scipy.stats import ttest_1samp
 
+from pudm_lite import cli
 from pudm_lite.errors import UserError
+from pudm_lite.files import write_rows
 from pudm_lite.results.report import results_table
 from pudm_lite.results.sweep_figure import draw_beta_sweep
 from pudm_lite.results.tables import METHOD_TITLE, TRAINING, select, table
@@ -282,6 +284,18 @@ def test_select_keeps_rows_with_the_values():
 def test_select_says_what_there_is(wanted, message):
     with pytest.raises(UserError, match=message):
         select([row()], [wanted])
+
+
+@pytest.mark.parametrize("out", ["rows.jsonl", "./rows.jsonl", "link.jsonl", "."])
+def test_a_table_does_not_take_the_place_of_its_rows(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", [row()])
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    (tmp_path / "link.jsonl").symlink_to("rows.jsonl")
+    assert cli.main(["report", "rows.jsonl", "--out", out]) == 2
+    said = "is a folder" if out == "." else "whose rows are read and would be lost: name another file"
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
 
 
 def without(one, *names):
