@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 OPTIMISERS = ("adamw", "muon")
+MOMENTS = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum",)}
+"""What each class keeps of every parameter from its first step on."""
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:

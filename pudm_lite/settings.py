@@ -80,7 +80,10 @@ class TrainConfig:
             raise UserError(f"labelled must be 0 (all) or more; got {self.labelled}")
         if self.steps < 0:
             raise UserError(f"steps must be 0 (only draw from what is trained already) or more; got {self.steps}")
-        for name in ("batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "ema_power", "pieces"):
+        if self.warmup_steps < 0:
+            raise UserError(f"warmup_steps must be 0 or more; got {self.warmup_steps}")
+        sizes = ("batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "ema_power", "grad_clip", "pieces")
+        for name in sizes:
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be larger than 0; got {getattr(self, name)}")
         if self.pieces > self.batch_size:

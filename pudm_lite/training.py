@@ -404,9 +404,12 @@ class Trainer:
 
     def _load(self, folder: Path) -> None:
         """Go on from the newest good checkpoint of the folder, where there is one."""
+        scaler = self.accelerator.scaler
         like = {
             "network": self.network.state_dict(),
-            "parameters": list(self.network.parameters()),
+            "ema": self.ema_weights.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "importance": self.importance.state_dict(),
             "optimisers": self.optimisers,
             "steps": self.config.steps,
         }
@@ -419,8 +422,8 @@ class Trainer:
         self.ema_weights.to(self.accelerator.device)
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if scaler is not None and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
         if "importance" in state:
             self.importance.load_state_dict(state["importance"])
         threads = state.get("threads", torch.get_num_threads())

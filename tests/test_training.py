@@ -443,6 +443,9 @@ def test_a_method_without_a_clamp_looks_at_each_image_once(monkeypatch):
         ("optimiser", "sgd", "known: adamw, muon"),
         ("steps", -1, r"steps must be 0 \(only draw from what is trained already\) or more; got -1"),
         ("learning_rate", 0.0, "larger than 0"),
+        ("grad_clip", -1.0, "grad_clip must be larger than 0"),  # it would go uphill
+        ("grad_clip", math.nan, "grad_clip must be larger than 0"),
+        ("warmup_steps", -5, "warmup_steps must be 0 or more; got -5"),
         ("pieces", 17, "a batch of 16 cannot be cut into 17 pieces"),
         ("mixed_precision", "fp8", "known: no, bf16, fp16"),
         ("gradient_checkpointing", 2, "known: 0, 1"),

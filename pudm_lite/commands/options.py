@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..files import is_utf8, writable, writable_file
 from .given import count, refuse_unused, seed, steps
 
 if TYPE_CHECKING:
@@ -138,7 +139,11 @@ def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> Non
     if set(methods) <= set(BETA_FREE):
         refuse_unused(o, ["beta"], f"it does not act on {' or '.join(dict.fromkeys(methods))}")
     if set(methods) == {"pretrained"}:
-        refuse_unused(o, ["steps", "minutes"], "--method pretrained draws from the model as it is, and trains nothing")
+        refuse_unused(
+            o,
+            ["steps", "minutes", "save_every"],
+            "--method pretrained draws from the model as it is, and trains nothing",
+        )
     for name in settings_of(o):
         if not any(_acts(name, config) for config in trained):
             why = "it belongs to {}={}".format(*NEEDS[name]) if name in NEEDS else "nothing is trained"
@@ -204,25 +209,14 @@ def tell_estimates(experiments: list) -> None:
         print(line)
 
 
-def holds_models(out: Path, folder: Path | None = None) -> None:
+def holds_models(out: Path, is_file: bool = False) -> None:
     """Find out before any work that networks can be kept there: safetensors opens them under names in UTF-8 alone.
 
-    out: the --out that was given; folder: where its files go, `out` itself where left out. Raises UserError.
+    out: the --out that was given, a folder, or a file. Raises UserError.
     """
-    from ..files import is_utf8
-
     if not is_utf8(out):
         raise UserError(f"--out {str(out)!a} is no name in UTF-8, as networks are saved under: choose another")
-    writable(folder or out)
-
-
-def writable(folder: Path) -> None:
-    """Find out before any work that a folder takes files. Raises UserError."""
-    from ..files import write_whole
-
-    probe = folder / ".probe"
-    write_whole(probe, lambda path: path.write_text(""))
-    probe.unlink(missing_ok=True)  # another process of the same run may have been faster
+    (writable_file if is_file else writable)(out)
 
 
 def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..errors import UserError
 from .given import given, refuse_unused
 
 HELP = (
@@ -43,11 +44,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..errors import UserError
-    from ..files import read_rows, write_whole
+    from ..files import read_rows, writable_file, write_whole
     from ..results.table_formats import FORMATS
     from ..results.tables import all_own, select, table
 
+    if options.out is not None:
+        if any(options.out.resolve() == path.resolve() for path in options.rows):
+            raise UserError(f"--out is {options.out}, whose rows are read and would be lost: name another file")
+        writable_file(options.out)
     if options.runs or options.unlearning:
         which = "--runs" if options.runs else "--unlearning"
         refuse_unused(options, ["format"], f"{which} is written as Markdown alone")

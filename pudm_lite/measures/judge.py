@@ -223,12 +223,13 @@ def read_judge(path: Path) -> Judge:
         network = NETWORKS[record.get("network", "DigitNet")](**json.loads(record.get("settings", "{}")))
         network.load_state_dict(weights)
         classes, confusion = tuple(json.loads(record["classes"])), json.loads(record["confusion"])
+        judge = Judge(network, classes, confusion, record["name"], json.loads(record.get("training", "{}")))
     except (OSError, SafetensorError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise UserError(f"{path} is not a judge's file, or is damaged: make it with `pudm judge train`") from None
     if isinstance(network, ResNet34) and torch.cuda.is_available():  # the small ones are quick anywhere
         network.cuda()
     network.eval()
-    return Judge(network, classes, confusion, record["name"], json.loads(record.get("training", "{}")))
+    return judge
 
 
 @cache

@@ -55,7 +55,26 @@ TRAINING = (*COMPARED, "schedule", "prediction")
 OWN = ("labelled",)
 """Of images of one's own, which have no number of labels that is the paper's."""
 
-REQUIRED = ("method", "seed", "beta", "steps", "batch_size", "frechet_features", *SAMPLING)
+REQUIRED = ("batch_size", "frechet_features", *SAMPLING)
+"""What a row of the paper's tables has, beside what every row has."""
+
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("method", "network", "sampler"), (str,)),
+    **dict.fromkeys(("seed", "steps", "n_samples", "sampler_steps"), (int,)),
+    "beta": (int, float),
+}
+"""What every row has, and its type."""
+
+KINDS_WHERE_THERE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("pretrained", "frechet_features"), (str,)),
+    **dict.fromkeys(("sample_seed", "batch_size"), (int,)),
+    **dict.fromkeys(
+        ("non_sensitive_rate", "rate_low", "rate_high", "judge_accuracy", "judge_confidence"), (int, float)
+    ),
+    **dict.fromkeys(("frechet_distance", "frechet_floor"), (int, float)),
+    "versions": (dict,),
+}
+"""What most rows have, and its type; whatever else they have is a word, a number or nothing."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +141,29 @@ def _configuration(name: str) -> Configuration | None:
 def complete(row: Row) -> Row:
     """The row with the fields that older rows lack: no pre-trained model, all of S labelled, newer settings at default.
 
-    Raises UserError for what is no row.
+    Raises UserError for what is no row, and for one that lacks a field or holds something else in it.
     """
-    if not isinstance(row, dict) or "experiment" not in row:
+    if not isinstance(row, dict) or not isinstance(row.get("experiment"), str):
         raise UserError(f"{row!r} is not the row of a run: name the rows.jsonl of an experiment")
+    lack(row, tuple(KINDS))
+    kinds = KINDS | KINDS_WHERE_THERE
+    for name, value in row.items():
+        kind = kinds.get(name, (str, int, float, bool, type(None)))
+        right = isinstance(value, kind) and (not isinstance(value, bool) or bool in kind)
+        if not right or value != value:
+            raise UserError(f"a row has {name} = {value!r}, which no run writes: name the rows.jsonl of an experiment")
+    if row["method"] not in METHOD_TITLE:
+        raise UserError(f"a row has the unknown method {row['method']!r}; known: {', '.join(METHOD_TITLE)}")
     known = _configuration(row["experiment"])
-    usual = {name: value for name, value in TrainConfig().as_row().items() if name in COMPARED and name not in REQUIRED}
+    there = (*KINDS, *REQUIRED)
+    usual = {name: value for name, value in TrainConfig().as_row().items() if name in COMPARED and name not in there}
     return {**usual, "pretrained": "", "labelled": known.s if known else None} | row
+
+
+def lack(row: Row, names: tuple[str, ...]) -> None:
+    """Raises UserError where the row lacks one of the fields, or has nothing in it."""
+    if lacking := [name for name in names if row.get(name) is None]:
+        raise UserError(f"a row lacks {', '.join(lacking)}: name the rows.jsonl of an experiment")
 
 
 def select(rows: list[Row], wanted: list[str]) -> list[Row]:
@@ -198,10 +233,7 @@ def _belonging(number: int, rows: list[Row], measure: str) -> tuple[list[Row], C
         if known is None and measure not in row:
             left_out["of images that were not measured"] += 1
             continue
-        if lacking := [key for key in (*REQUIRED, measure) if key not in row]:
-            raise UserError(f"a row lacks {', '.join(lacking)}: name the rows.jsonl of an experiment")
-        if row["method"] not in METHOD_TITLE:
-            raise UserError(f"a row has the unknown method {row['method']!r}; known: {', '.join(METHOD_TITLE)}")
+        lack(row, (*REQUIRED, measure))
         acts = row["method"] not in BETA_FREE
         if known is None:
             kept.append(row | {"assumed beta": row.get("beta_from") or row["beta"]})

@@ -20,10 +20,10 @@ from typing import Any
 
 from ..cores import cores, threads_allowed
 from ..errors import UserError
-from ..files import write_whole
+from ..files import read_json, write_whole
 from .experiments import Experiment, Report, make_trainer, material
 from .keeping import Row, finished, run_and_keep
-from .machine import is_launched, is_main
+from .machine import ENDS_WITH, end_with, is_launched, is_main
 from .progress import to_file
 
 Job = Callable[[Experiment, Path, Report], Any]
@@ -83,6 +83,7 @@ def _worker(job: Job, exp: Experiment, folder: Path, threads: int, mail: Connect
     import torch
 
     signal.signal(signal.SIGTERM, _stop)  # so that a job can end what it started
+    end_with()  # the one who listens, however long there is nothing to tell
     torch.set_num_threads(threads)
 
     def tell(what: str, value: Any) -> None:
@@ -128,7 +129,7 @@ def pool(
                 process = context.Process(
                     target=_worker, args=(job, exp, root / "runs" / exp.name, threads, theirs), daemon=True
                 )
-                own = {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
+                own = {ENDS_WITH: str(os.getpid())} | ({"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {})
                 # Set here: in the process itself libraries count the devices before its first line runs.
                 with _environment(OMP_NUM_THREADS=str(threads), **own):
                     process.start()
@@ -194,11 +195,11 @@ def remember(root: Path, key: list[Any], find: Callable[[], Any]) -> Any:
     """What `find` returns, kept in root/plan.json under `key`, so that the same command, run again, has the same."""
     plan = root / "plan.json"
     name = json.dumps(key)
-    try:
-        kept = json.loads(plan.read_text()) if plan.exists() else {}
-        assert isinstance(kept, dict)
-    except (ValueError, AssertionError):
-        kept = {}  # damaged: what it held is found again
+    kept = read_json(plan)
+    if not isinstance(kept, dict):
+        if plan.exists():
+            print(f"{plan} is damaged: what it held is found again")
+        kept = {}
     if name not in kept:
         kept[name] = find()
         write_whole(plan, lambda path: path.write_text(json.dumps(kept, indent=1)))

@@ -16,7 +16,7 @@ from ..conditional import Concepts, Conditional, load_conditional
 from ..datasets import checked_file
 from ..diffusion import Process
 from ..errors import UserError
-from ..files import write_whole
+from ..files import read_json, write_whole
 from ..networks import load_pipeline, named_network, open_network
 from ..splits import named_configuration
 from .experiments import Experiment, run
@@ -101,13 +101,10 @@ def ship(out: Path, folder: Path) -> list[Path]:
 
 
 def _row(path: Path) -> dict[str, Any]:
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(row, dict) or "steps" not in row:
-            raise ValueError
-        return row
-    except ValueError:
-        raise UserError(f"{path} is damaged: run the command that made it again, which makes it anew") from None
+    row = read_json(path)
+    if not isinstance(row, dict) or "steps" not in row:
+        raise UserError(f"{path} is damaged: run the command that made it again, which makes it anew")
+    return row
 
 
 def _command(row: dict[str, Any]) -> str:

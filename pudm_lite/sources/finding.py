@@ -64,7 +64,7 @@ def image_files(folder: Path, out: Path | None = None) -> tuple[list[Path], list
 
     Links are followed, and each folder is read once, by whichever way it is reached first: so no loop is endless.
     Hidden files and folders (.name), and the __MACOSX of an archive, hold notes of a system and count as nothing.
-    out: a folder that something is to be written to.
+    out: a folder or file that something is to be written to.
     Raises UserError when `folder` is missing or holds no image file, and when `out` lies in a folder that is read:
     what is written there would be among the images next time.
     """
@@ -95,8 +95,8 @@ def _walk(folder: Path, outputs: list[Path], seen: set[Path], found: list[Path],
     seen.add(real)
     if real in outputs:
         raise UserError(
-            f"--out lies in {folder}, whose files are read as images, and so would be what is written there: "
-            "choose a folder outside with --out"
+            f"--out lies in {folder}, whose files are read as images, and what is written there would be among them: "
+            "choose a place outside with --out"
         )
     try:
         names = sorted(os.listdir(folder))

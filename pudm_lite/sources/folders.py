@@ -73,17 +73,22 @@ def read_images(groups: dict[str, list[Path]], size: int) -> Images:
 
 
 def read_folder(
-    folder: Path, size: int | None = None, channels: int | None = None, strict: bool = False
+    folder: Path,
+    size: int | None = None,
+    channels: int | None = None,
+    strict: bool = False,
+    out: Path | None = None,
 ) -> tuple[Tensor, list[LeftOut]]:
     """All images of a folder and its subfolders, in the order of their paths, and what else lies there.
 
     size: the side in pixels of what is returned: the centre square of each image is interpolated; None takes the
     side that all have. channels: 1 or 3; None is 1 when all images are grey, otherwise 3.
+    out: where something is to be written: not below this folder.
     Cameras' orientation marks (EXIF) are followed; what is transparent becomes black; of a film the first frame counts.
     Returns (N, channels, size, size) uint8, N >= 1, and what is left out. Raises UserError as `three_folders` does,
     and under strict when anything is left out.
     """
-    files, others = image_files(folder)
+    files, others = image_files(folder, out)
     if strict:
         refuse(others)
     images = read_images({"all": files}, common_side(size, files))

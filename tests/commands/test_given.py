@@ -47,6 +47,7 @@ UNUSED = {
     "figure1 --method supervised unsupervised --beta 0.2": "--beta would not be used: it does not act on supervised or",
     "sweep --method supervised --beta 0.2 0.3": "--beta would not be used: it does not act on supervised",
     f"train {PRETRAINED} --steps 5": "--steps would not be used: --method pretrained draws from the model as it is",
+    f"train {PRETRAINED} --save-every 5": "--save-every would not be used: --method pretrained",
     f"train {PRETRAINED} --minutes 5": "--minutes would not be used: --method pretrained",
     f"sweep {PRETRAINED} --steps 5": "--steps would not be used: --method pretrained",
     f"sweep {PRETRAINED} --beta 0.2": "--beta would not be used: it does not act on pretrained",
@@ -75,8 +76,8 @@ UNUSED = {
     "report rows.jsonl --runs --table 2": "argument --table: not allowed with argument --runs",
     "train --minutes 3 --steps 5": "argument --steps: not allowed with argument --minutes",
     "judge train mnist --from-scratch": "--from-scratch would not be used: the judge of mnist always starts",
-    "judge train mnist --normal U": "--normal and --sensitive belong to `pudm judge train folders`",
-    "judge train mnist --sensitive U": "--normal and --sensitive belong to `pudm judge train folders`",
+    "judge train mnist --normal U": "--normal would not be used: it belongs to `pudm judge train folders`",
+    "judge train cifar10 --sensitive U --strict": "--sensitive, --strict would not be used: it belongs to",
 }
 
 ALWAYS = {
@@ -119,12 +120,11 @@ def at(tmp_path, monkeypatch):
 @pytest.mark.parametrize("line", UNUSED)
 def test_what_would_not_be_used_is_refused_in_one_sentence(at, capsys, monkeypatch, line):
     monkeypatch.setattr("pudm_lite.runs.parallel.pool", lambda *a, **k: pytest.fail("work began"))
-    before = sorted(path for path in at.rglob("*") if path.is_file())
+    before = sorted(at.rglob("*"))
     assert cli.main(line.split()) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"pudm: {UNUSED[line]}")
-    kept = [path for path in at.rglob("*") if path.is_file()]
-    assert sorted(kept) == before
+    assert sorted(at.rglob("*")) == before
 
 
 def options_of(parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The far side, taken apart: how definitions are run, and what is made of errors."""
 
 import ast
+import subprocess
 import sys
 
 import pytest
@@ -29,6 +30,24 @@ def test_it_runs_as_in_a_notebook():
     assert names["main"] is True
     assert names["f"](1) == 5
     assert "AttributeError" in run(ast.parse("from __future__ import nothing").body)[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the grader's own count holds memory")
+@pytest.mark.parametrize(
+    ("act", "ends"),
+    [
+        ("x = bytearray(40 << 20)", "fits"),
+        ("x = bytearray(200 << 20)", "MemoryError"),
+        ("open(sys.argv[1], 'wb').write(bytes(SCRATCH))", "fits"),
+        ("[open(sys.argv[1], 'ab').write(bytes(1 << 20)) for _ in range((SCRATCH >> 20) + 1)]", "OSError"),
+    ],
+)
+def test_a_process_takes_only_so_much_memory_and_writes_no_larger_file(tmp_path, act, ends):
+    code = "import signal, sys\nfrom pudm_lite.course.child import SCRATCH, limit\n"
+    code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nlimit(100)\n"
+    code += f"try:\n    {act}\n    print('fits')\nexcept Exception as error: print(type(error).__name__)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], capture_output=True, text=True)
+    assert done.stdout.strip() == ends, done.stderr
 
 
 @pytest.mark.parametrize("text", ["raise", "return 5"])

@@ -5,7 +5,11 @@ import pytest
 from made_rows import RATES, row, rows
 from scipy.stats import ttest_1samp
 
+from pudm_lite import cli
 from pudm_lite.errors import UserError
+from pudm_lite.files import write_rows
+from pudm_lite.results.report import results_table
+from pudm_lite.results.sweep_figure import draw_beta_sweep
 from pudm_lite.results.tables import METHOD_TITLE, TRAINING, select, table
 from pudm_lite.settings import TrainConfig
 
@@ -212,7 +216,7 @@ def test_sweeps_do_not_slip_in():
     swept = [
         *(row(seed=1, rate=0.99, beta=0.2), row(seed=2, rate=0.99, beta=0.1, beta_from="estimate")),
         *(row(seed=3, rate=0.99, labelled=50), row("unsupervised", 0, 0.9, beta=0.2)),
-        *(row(seed=4, experiment="mnist-digits"), {"experiment": "folders of my own", "method": "nnpu", "seed": 5}),
+        *(row(seed=4, experiment="mnist-digits"), row(seed=5) | {"experiment": "folders of my own"}),
     ]
     made = table(2, [row(rate=0.95), *swept])
     assert line(made).cells["nnpu"].mean == 0.95
@@ -282,9 +286,48 @@ def test_select_says_what_there_is(wanted, message):
         select([row()], [wanted])
 
 
+@pytest.mark.parametrize("out", ["rows.jsonl", "./rows.jsonl", "link.jsonl", "."])
+def test_a_table_does_not_take_the_place_of_its_rows(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", [row()])
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    (tmp_path / "link.jsonl").symlink_to("rows.jsonl")
+    assert cli.main(["report", "rows.jsonl", "--out", out]) == 2
+    said = "is a folder" if out == "." else "whose rows are read and would be lost: name another file"
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+
+
+def without(one, *names):
+    return {name: value for name, value in one.items() if name not in names}
+
+
+MEASURED = {"rate_low": 0.9, "rate_high": 0.96, "judge_confidence": 0.9}
+
+
+@pytest.mark.parametrize(
+    "report", [lambda rows: table(2, rows), results_table, draw_beta_sweep, lambda rows: select(rows, ["seed=0"])]
+)
+def test_whatever_is_made_of_rows_says_what_is_wrong_with_one(report):
+    """Rows are files that people put together, and each report reads other fields of them."""
+    good = row("unsupervised", realised_share=0.09) | MEASURED
+    report([good])
+    for name in ("method", "seed", "beta", "steps", "n_samples", "network", "sampler", "sampler_steps"):
+        for lacking in (without(good, name), good | {name: None}):
+            with pytest.raises(UserError, match=f"a row lacks {name}: name the rows.jsonl of an experiment"):
+                report([good, lacking])
+    for name in good:
+        for odd in ([], {}, float("nan"), *([True] if name in MEASURED else [])):
+            with pytest.raises(UserError, match=f"a row has {name} = |is not the row of a run"):
+                report([good, good | {name: odd}])
+    for name in ("seed", "steps", "beta", "non_sensitive_rate", "frechet_floor"):
+        with pytest.raises(UserError, match=f"a row has {name} = '7', which no run writes"):
+            report([good, good | {name: "7"}])
+
+
 def test_what_is_no_row_is_refused():
-    with pytest.raises(UserError, match="lacks seed, non_sensitive_rate"):
-        table(2, [{name: value for name, value in row().items() if name not in ("seed", "non_sensitive_rate")}])
+    with pytest.raises(UserError, match="lacks batch_size, judge_accuracy, non_sensitive_rate"):
+        table(2, [without(row(), "batch_size", "judge_accuracy", "non_sensitive_rate")])
     with pytest.raises(UserError, match="unknown method 'magic'"):
         table(2, [row("magic")])
     with pytest.raises(UserError, match=r"\[1\] is not the row of a run"):

@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_timed(capsys, 
     assert cli.main(["bench", "--json", str(tmp_path / "taken" / "b.json")]) == 2
     assert capsys.readouterr().err.endswith("name a file elsewhere with --json\n")
     assert cli.main(["bench", "--json", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"pudm: --json takes a file to write, and {tmp_path} is a folder\n"
+    assert capsys.readouterr().err == f"pudm: cannot write {tmp_path}: name a file elsewhere with --json\n"
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Runs side by side: each is heard to its end, whatever that is, and none is left behind."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +17,7 @@ from pudm_lite.errors import UserError
 from pudm_lite.runs import parallel
 from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.keeping import finished
+from pudm_lite.runs.machine import ENDS_WITH
 from pudm_lite.runs.parallel import default_lanes, here, losses, pool, remember, run_all, steps_for
 from pudm_lite.training import Record
 
@@ -112,6 +115,54 @@ def test_what_the_listener_raises_ends_every_process(tmp_path):
     assert not [process for process in started if process.is_running()]
 
 
+def says_nothing(exp, folder, report):
+    (folder.parent / "pid").write_text(str(os.getpid()))
+    time.sleep(300)
+
+
+@pytest.mark.slow
+def test_a_silent_job_ends_with_the_process_that_waits_for_it(tmp_path):
+    """Killed, that one can end nothing; and the job, which has nothing to tell, would not notice by its pipe."""
+    code = "import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:]\n"
+    code += "from test_parallel import experiment, pool, says_nothing\n"
+    code += "if __name__ == '__main__': pool(says_nothing, [experiment()], Path(sys.argv[1]), lambda *_: None)\n"
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "start.py").write_text(code)
+    here = Path(__file__).parent
+    starter = subprocess.Popen([sys.executable, tmp_path / "start.py", tmp_path, here, here.parent])
+    word, until = tmp_path / "runs" / "pid", time.monotonic() + 120
+    while not (word.exists() and word.read_text()) and time.monotonic() < until:
+        time.sleep(0.1)
+    worker = psutil.Process(int(word.read_text()))
+    starter.kill()
+    starter.wait()
+    assert psutil.wait_procs([worker], timeout=30)[1] == []
+
+
+def test_a_job_looks_for_the_process_that_waits_for_it(tmp_path, monkeypatch):
+    """The same as above, by its two halves: who is named to the new process, and that this one looks for it."""
+    told, looked = [], []
+
+    class Started:
+        def __init__(self, target, args, daemon): ...
+        def start(self):
+            told.append(os.environ.get(ENDS_WITH))
+            raise UserError("started")
+
+    context = type("Context", (), {"Pipe": multiprocessing.Pipe, "Process": Started})
+    monkeypatch.setattr(parallel.multiprocessing, "get_context", lambda how: context)
+    with pytest.raises(UserError, match="started"):
+        pool(says_nothing, [experiment()], tmp_path, lambda *_: None)
+    assert told == [str(os.getpid())]
+    assert ENDS_WITH not in os.environ
+
+    monkeypatch.setattr(parallel, "end_with", lambda: looked.append(1))
+    monkeypatch.setattr(parallel.signal, "signal", lambda *_: None)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    parallel._worker(lambda exp, folder, report: {"looked": len(looked)}, experiment(), tmp_path, 1, theirs)
+    assert ours.recv() == ("done", {"looked": 1})
+
+
 def _command(process):
     try:
         return " ".join(process.cmdline())
@@ -186,10 +237,13 @@ def test_what_is_left_goes_on_with_the_lanes_and_threads_of_all(tmp_path, monkey
     assert asked == {"lanes": 1, "left": 1, "threads": 2}  # both cores for each, one after the other
 
 
-def test_a_damaged_plan_is_made_again(tmp_path):
-    for torn in ("", "[1]", '{"a": '):
+def test_a_damaged_plan_is_made_again(tmp_path, capsys):
+    assert remember(tmp_path, ["beta", 0], lambda: 0.3) == 0.3
+    assert capsys.readouterr().out == ""
+    for torn in ("", "[1]", '{"a": ', "[" * 99_999):
         (tmp_path / "plan.json").write_text(torn)
         assert remember(tmp_path, ["beta", 0], lambda: 0.1) == 0.1
+        assert capsys.readouterr().out == f"{tmp_path}/plan.json is damaged: what it held is found again\n"
         assert json.loads((tmp_path / "plan.json").read_text()) == {'["beta", 0]': 0.1}
 
 

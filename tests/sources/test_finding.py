@@ -95,7 +95,7 @@ def test_a_folder_or_file_that_may_not_be_read_is_said(tmp_path, monkeypatch):
 def test_nothing_is_written_among_the_images(tmp_path, out):
     fill(tmp_path, "u/a.png", "u/sub/b.png", "elsewhere/c.png")
     (tmp_path / "u" / "linked").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"^--out lies in .*: choose a folder outside with --out$"):
+    with pytest.raises(UserError, match=r"^--out lies in .*: choose a place outside with --out$"):
         image_files(tmp_path / "u", tmp_path / "u" / out)
 
 
