@@ -88,7 +88,7 @@ def _attacks(rows: list[Row], attacks: list[str]) -> str:
     for method, mine in _by_method([row for row in rows if row.get("attacks")]).items():
         cells = []
         for name in attacks:
-            found = [row["attacks"][name]["asr"] for row in mine if name in row["attacks"]]
+            found = [row["attacks"][name]["asr"][0] for row in mine if name in row["attacks"]]
             cells.append(f"{np.mean(found):.2f}" if found else "")
         plain = 1 - pooled(mine, "esr_1").rate
         lines.append(_line([f"`{method}`", f"{plain:.2f}", *cells]))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..conditional import Conditional, load_conditional
 from ..datasets import source, to_model
 from ..draws import generator
+from ..erasing.attacks.table import ATTACKS, Attacked, attack
 from ..erasing.measures import (
     SAMPLER,
     SAMPLER_STEPS,
@@ -43,7 +44,6 @@ WIDELY = ("none", "esd-x", "uce", "ca", "ap-exact", RETRAINED)
 CLOSELY = ("4", "7")
 """The digits that every method is measured on: both are neighbours of 9."""
 SEEDS = (0, 1)
-ATTACKS: tuple[str, ...] = ()
 REAL_EACH = {"train": 500, "test": 200}
 """Real images of each digit: of the training set that methods may use, of the test set that distances are taken to."""
 
@@ -96,13 +96,17 @@ def planned(
     """The jobs that these names stand for, the unedited model first; without names, the whole bench.
 
     retrained: the --out folder of a sweep over mnist-without-DIGIT, or None: then the whole bench goes without the
-    method `retrained`. attacks: names, made on CLOSELY alone; None for all. how: other fields of `Job`.
+    method `retrained`. attacks: names, None for all; made on the edits of
+    WIDELY, the digits of CLOSELY and the first seed alone. how: other fields of `Job`.
     Raises UserError for unknown names, and where `retrained` is asked for by name and there is no such model.
     """
     known = (*METHODS, RETRAINED)
     for method in methods:
         if method not in known:
             raise UserError(f"unknown method {method!r}; known: {', '.join(known)}")
+    for name in attacks or ():
+        if name not in ATTACKS:
+            raise UserError(f"unknown attack {name!r}; known: {', '.join(ATTACKS)}")
     for digit in digits:
         if digit not in CLASSES["mnist"]:
             raise UserError(f"unknown digit {digit!r}; known: {', '.join(CLASSES['mnist'])}")
@@ -120,7 +124,8 @@ def planned(
                         f"mnist-without-{digit} --method unsupervised --set conditional=1 --out DIR`, and give "
                         "--retrained DIR"
                     )
-                some = tuple(ATTACKS if attacks is None else attacks) if digit in CLOSELY else ()
+                attacked = digit in CLOSELY and method in WIDELY[1:] and seed == seeds[0]
+                some = tuple(ATTACKS if attacks is None else attacks) if attacked else ()
                 jobs.append(Job(method, digit, seed, retrained=reference, attacks=some, **how))
     return jobs
 
@@ -153,7 +158,7 @@ def make_row(job: Job, folder: Path, report: Report) -> dict[str, Any]:
         return row
     model, judge = _model(job.model), mnist_judge()
     images, labels = _real(model.network.config.sample_size, "train")
-    before = _before(job, folder.parent, model, judge)
+    before, before_null = _before(job, folder.parent, model, judge)
     erased_row = [model.concepts.index(job.concept)]
     if job.method == RETRAINED:
         found = Erased(load_conditional(Path(job.retrained)), {}, [], 0.0, {"steps": 0})
@@ -168,18 +173,29 @@ def make_row(job: Job, folder: Path, report: Report) -> dict[str, Any]:
             lambda done, of, loss: report("edit", (done, of)),
         )
     report("draw", None)
-    after = drawn(found.model.network, model, judge, job.each, job.seed, job.guidance)
+    after, null = before, before_null
+    if job.method != "none":  # whose pictures are the unedited model's, as tests/erasing shows
+        after = drawn(found.model.network, model, judge, job.each, job.seed, job.guidance)
+        null = _unprompted(found.model.network, model, judge, job)
     row = {
         "run": job.name,
         **job.asked(),
         **{name: value for name, value in found.settings.items() if name not in ("method", "erased", "seed")},
         **measured(before, after, erased_row, model, judge, job),
-        "null_share": _null_share(found.model.network, model, judge, erased_row[0], job),
+        "null_share": _numbers(rate(null == erased_row[0])),
         "edit_seconds": round(found.seconds, 1),
         "changed_parameters": sum(value.numel() for value in found.changed.values()),
         "changed_tensors": len(found.changed),
         **machine(),
     }
+    if job.attacks:
+        row["attacks"] = {}
+        test_images, test_labels = _real(model.network.config.sample_size, "test")  # which no model was trained on
+        for name in job.attacks:
+            report("attack", name)
+            row["attacks"][name] = _attacked(
+                attack(name, model, found.model, job.concept, judge, job.seed, to_model(test_images), test_labels)
+            )
     write_arrays(folder / "samples.npz", images=after.images.numpy(), rows=after.rows.numpy())
     write_whole(folder / "row.json", lambda path: path.write_text(json.dumps(row, indent=1)))
     return row
@@ -214,27 +230,40 @@ def measured(
     return row
 
 
+def _attacked(found: Attacked) -> dict[str, Any]:
+    """What a row keeps of an attack: success before and after, its control and curve, its whole budget, its cost."""
+    budget = {name: value for name, value in found.settings.items() if name not in ("attack", "erased", "seed")}
+    return {
+        "pre_asr": _numbers(found.pre_asr),
+        "asr": _numbers(found.asr),
+        "control": _numbers(found.control) if found.control else None,
+        "curve": [[at, *_numbers(each)] for at, each in found.curve],
+        "seconds": round(found.seconds, 1),
+        "budget": budget,
+    }
+
+
 def _numbers(found: Rate) -> list[float]:
     return [round(found.rate, 5), round(found.low, 5), round(found.high, 5), found.n]
 
 
-def _null_share(network: nn.Module, model: Conditional, judge: Judge, erased: int, job: Job) -> list[float]:
-    """The share of the erased concept among images that are asked for nothing: tells avoiding from destroying."""
+def _unprompted(network: nn.Module, model: Conditional, judge: Judge, job: Job) -> Tensor:
+    """What the judge calls 5 * each images that are asked for nothing, (n,) int64: their share of the erased concept
+    tells avoiding it from destroying it."""
     nulls = torch.full((5 * job.each,), -1)
-    probability, _ = probabilities(judge, draw_prompted(network, model, nulls, job.seed))
-    return _numbers(rate(probability.argmax(1) == erased))
+    return probabilities(judge, draw_prompted(network, model, nulls, job.seed))[0].argmax(1)
 
 
-def _before(job: Job, root: Path, model: Conditional, judge: Judge) -> Drawn:
-    """What the unedited model draws from the same noise: once for all jobs of a seed, kept in the bench's folder."""
+def _before(job: Job, root: Path, model: Conditional, judge: Judge) -> tuple[Drawn, Tensor]:
+    """What the unedited model draws from the same noise, prompted and not: once for all jobs of a seed, kept in the
+    bench's folder."""
     file = root / f"unedited_seed{job.seed}_{job.each}_{job.guidance:g}.npz"
     if not file.exists():
         found = drawn(model.network, model, judge, job.each, job.seed, job.guidance)
-        write_arrays(file, images=found.images.numpy(), rows=found.rows.numpy())
-        return found
-    arrays = read_arrays(file, "images", "rows")
-    images = torch.from_numpy(arrays["images"])
-    return Drawn(torch.from_numpy(arrays["rows"]), *probabilities(judge, images), images)
+        called = _unprompted(model.network, model, judge, job)
+        write_arrays(file, images=found.images.numpy(), rows=found.rows.numpy(), called=called.numpy())
+    arrays = {name: torch.from_numpy(array) for name, array in read_arrays(file, "images", "rows", "called").items()}
+    return Drawn(arrays["rows"], *probabilities(judge, arrays["images"]), arrays["images"]), arrays["called"]
 
 
 def finished(folder: Path, job: Job) -> dict[str, Any] | None:

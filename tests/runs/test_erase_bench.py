@@ -51,7 +51,7 @@ def job(model, method="none", **more):
     return Job(**{"method": method, "concept": "4", "seed": 0, "each": 2, "model": model} | more)
 
 
-def test_the_unedited_model_draws_bit_for_bit_what_it_drew(model, tmp_path):
+def test_the_unedited_model_is_the_first_row_and_does_no_harm(model, tmp_path):
     row = make_row(job(model), tmp_path / "runs" / "a", silent)
     assert row["harm"] == [0.0] * 10
     assert row["changed_tensors"] == row["changed_parameters"] == 0
