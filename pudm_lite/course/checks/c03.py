@@ -291,6 +291,7 @@ def check_03_6(risk_variance: Function) -> None:
 
 
 Objective = Callable[[Tensor, Tensor, float], Tensor]
+Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, float, Tensor, float, float]
 
 
 def _train(
@@ -336,7 +337,7 @@ def _train(
     return torch.stack(centres), torch.stack(normals) < 0, torch.stack(normals)
 
 
-def _batches() -> tuple[Any, ...]:
+def _batches() -> Given:
     """What 03.7 is given, drawn fresh: a few steps, some of which take line 7, and none of which is near the border."""
     while True:
         n_u, n_s, steps = 6, 3, 8
@@ -346,7 +347,7 @@ def _batches() -> tuple[Any, ...]:
         t = torch.randint(1, 20, (steps, n_u + n_s))
         eps = torch.randn(steps, n_u + n_s, 2, dtype=torch.float64)
         centre = 0.3 * torch.randn(2, dtype=torch.float64)
-        given = (x_u, x_s, t, eps, alpha_bar, 0.3, centre, float(0.5 + 0.2 * torch.rand(())), 0.1)
+        given: Given = (x_u, x_s, t, eps, alpha_bar, 0.3, centre, float(0.5 + 0.2 * torch.rand(())), 0.1)
         centres, clamped, normals = _train(*given)
         if 2 <= clamped.sum() <= steps - 2 and normals.abs().min() > 0.02 and centres.abs().max() < 5:
             return given
@@ -365,7 +366,7 @@ def check_03_7(train_centre: Function) -> None:
             )
         right, clamped, _ = _train(*given)
 
-        def by(objective: Objective, given: tuple[Any, ...] = given) -> Tensor:
+        def by(objective: Objective, given: Given = given) -> Tensor:
             return _train(*given, objective=objective)[0]
 
         def normal(l_u: Tensor, l_s: Tensor, beta: float) -> Tensor:
