@@ -845,7 +845,7 @@ else:
     )
 
 # %% [markdown]
-# **Reading it** (lab mode). Each picture is the average digit under grain: to a network that knows every pixel and nothing of its neighbours, that is all there is to draw. The means are right at any number of steps. The variance is not: with few steps it falls well short. The posterior has the spread that is left when $\mathbf x_0$ is *known*, and here it is only guessed; in many small steps that makes no difference, in few large ones it does. (With $1-\alpha$ for the variance the error goes the other way: Question 01.B. Try it.) And `lite` stays near a half however many steps it takes: its last step, from log-SNR 1 straight to the guess, leaves the grain out that the guess has not decided. For a guesser of single pixels that is much of the picture; for a network that knows digits it is little.
+# **Reading it** (lab mode). Each picture is the average digit under grain: to a network that knows every pixel and nothing of its neighbours, that is all there is to draw. The means are right at any number of steps. The variance is not: with few steps it falls well short. The posterior has the spread that is left when $\mathbf x_0$ is *known*, and here it is only guessed; in many small steps that makes no difference, in few large ones it does. (With $1-\alpha$ for the variance the error goes the other way: Question 01.B. Try it.) And `lite` stays well below the whole however many steps it takes: its last step, from log-SNR 1 straight to the guess, leaves the grain out that the guess has not decided. For a guesser of single pixels that is much of the picture; for a network that knows digits it is little.
 #
 # ## 7. Three samplers, the same seeds
 #

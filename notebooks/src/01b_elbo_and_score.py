@@ -128,7 +128,7 @@ style.show(
 #
 # **The question**: how does a squared error in the noise come out of $L_{t-1}$?
 #
-# Let $s<t$ be the next cleaner step. The model's step back is the posterior with the predicted $\hat{\mathbf x}_0$ in place of $\mathbf x_0$ (that is DDPM, notebook 01, Section 6). So the two Gaussians in $L_{t-1}$ have *the same variance*, and only their means differ, by $\frac{\sqrt{\bar\alpha_s}(1-\alpha)}{1-\bar\alpha_t}(\mathbf x_0-\hat{\mathbf x}_0)$. The divergence of two such Gaussians is
+# Let $s<t$ be the next cleaner step. The model's step back is the posterior with the predicted $\hat{\mathbf x}_0$ in place of $\mathbf x_0$ (that is DDPM, notebook 01, Section 6). So the two Gaussians in $L_{t-1}$ have *the same variance*, and only their means differ, by $\frac{\sqrt{\bar\alpha_s}(1-\alpha)}{1-\bar\alpha_t}(\mathbf x_0-\hat{\mathbf x}_0)$ with $\alpha = \bar\alpha_t/\bar\alpha_s$. The divergence of two such Gaussians is
 #
 # $$D\big(\mathcal N(\mu_1,\sigma^2\mathbf I)\,\|\,\mathcal N(\mu_2,\sigma^2\mathbf I)\big) = \frac{\|\mu_1-\mu_2\|^2}{2\sigma^2} .$$
 #
@@ -140,7 +140,7 @@ style.show(
 #
 # <details><summary>Hint</summary>
 #
-# Variance of the posterior: $\sigma^2 = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}(1-\alpha)$ with $\alpha = \bar\alpha_t/\bar\alpha_s$. First show that the weight of $\|\mathbf x_0-\hat{\mathbf x}_0\|^2$ is $\frac12(\mathrm{SNR}_s-\mathrm{SNR}_t)$; the factor between the two errors is $1/\mathrm{SNR}_t$.
+# Variance of the posterior: $\sigma^2 = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}(1-\alpha)$. First show that the weight of $\|\mathbf x_0-\hat{\mathbf x}_0\|^2$ is $\frac12(\mathrm{SNR}_s-\mathrm{SNR}_t)$; the factor between the two errors is $1/\mathrm{SNR}_t$.
 # </details>
 
 

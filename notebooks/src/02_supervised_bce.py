@@ -735,9 +735,9 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 #
 # ### Exercise 02.6*: find the bug in a loop that runs (3 points, 40 minutes)
 #
-# A colleague wants to see Eq. 12 at work in the smallest setting there is. Her "network" has two numbers a pixel, $\hat\epsilon = g\,\mathbf x_t + h$, where $g$ and $h$ are pictures. $\ell$ is a *mean* over pixels, so that the push is awake. A batch holds 40 images of $\mathcal U$ and 5 of $\mathcal S$. The loop runs, and its loss falls. As a test she put `l.mean()` in the place of the risk, and it took the steps of the package, to the last digit. But of Eq. 12 she reports: "The push does nothing. The error of the ones falls with that of the zeros, and then both stop."
+# A colleague wants to see Eq. 12 at work in the smallest setting there is. Her "network" has two numbers a pixel, $\hat\epsilon = g\,\mathbf x_t + h$, where $g$ and $h$ are pictures. $\ell$ is a *mean* over pixels, so that the push is awake. A batch holds 40 images of $\mathcal U$ and 5 of $\mathcal S$. The loop runs, and its loss falls. As a test she put `l.mean()` in the place of the risk, and it took the steps of the package, to the last digit. But of Eq. 12 she reports: "The push does nothing. The error of $\mathcal S$ falls with that of $\mathcal U$, and then both stop."
 
-# %%
+# %% tags=["expected"]
 def colleagues_loop(x_u, x_s, t, eps, alpha_bar, learning_rate):
     """Plain gradient descent on Eq. 12. Returns (K, 2): the mean l of U and of S, before each of K steps.
 
@@ -762,7 +762,7 @@ def colleagues_loop(x_u, x_s, t, eps, alpha_bar, learning_rate):
         log.append(torch.stack([l_u.mean(), l_s.mean()]).detach())
     return torch.stack(log)
 
-# %% tags=["expected"]
+
 STEPS = {"fast": 20, "lab": 200, "full": 200}[MODE]
 draws = generator(2, 2000)
 x_u, x_s = (
@@ -838,7 +838,7 @@ except NotImplementedError:
     print("exercise 02.6 is not written yet: nothing to draw")
 
 # %% [markdown]
-# **Reading it** (lab mode). Mended, the loop does what Section 8 says of a mean: after a few steps the error of the ones turns round and rises past 1, worse than no guess, and that of the zeros stays where both had been. Why did nobody notice? Whatever *adds up* every $\ell$ is right, since no number was lost, only put into the wrong sums; so the loss of Eq. 9 on the whole batch is right, and its gradient. Only what is *not linear* in the single $\ell$, or treats some of them differently, sees the mistake. All of the paper's risks do both. So keep one number for each image, and test that it *is* that image's.
+# **Reading it** (lab mode). Mended, the loop does what Sections 7 and 8 say of a mean: after some twenty steps the error of $\mathcal S$ turns round and rises past 1, worse than no guess, and that of $\mathcal U$ goes on falling past the point where hers had stopped. Why did nobody notice? Whatever *adds up* every $\ell$ is right, since no number was lost, only put into the wrong sums; so the loss of Eq. 9 on the whole batch is right, and its gradient. Only what is *not linear* in the single $\ell$, or treats some of them differently, sees the mistake. All of the paper's risks do both. So keep one number for each image, and test that it *is* that image's.
 #
 # ## 10. The same question, from complete runs
 #

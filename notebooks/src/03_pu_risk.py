@@ -812,7 +812,7 @@ else:
     )
 
 # %% [markdown]
-# **Reading it** (lab mode). With $\beta = 0.1$ and 0.2 the centre walks down and stays, a little to the left of its cross: the push, which the cross leaves out, adds some distance from $\mathcal S$, as the star of Section 4 did. With $\beta = 0.5$ it does not arrive anywhere. Its cross lies deep where the normal part is negative, and the star of Eq. 19 stood at the edge of the picture; but Algorithm 1 does not minimise Eq. 19. As soon as the normal part of a batch is below zero it steps back, which here is every second step, and so it wanders along the dotted line and never comes to rest. That $\beta$ is too large shows in two numbers that training can log: the share of steps on line 7, and a normal part that stays near zero however long one trains.
+# **Reading it** (lab mode). With $\beta = 0.1$ and 0.2 the centre walks down and stays, a little to the left of its cross: the push, which the cross leaves out, adds some distance from $\mathcal S$, as the star of Section 4 did. With $\beta = 0.5$ it does not arrive anywhere. Its cross lies deep where the normal part is negative, and the star of Eq. 19 stood at the edge of the picture; but Algorithm 1 does not minimise Eq. 19. As soon as the normal part of a batch is below zero it steps back, which here is every second step, and so it wanders along the dotted line and never comes to rest. Training can log what says so: the share of steps on line 7, and a normal part that stays near zero however long one trains. (Over-fitting looks the same in these two numbers. But here every batch is fresh, so there is nothing to over-fit.)
 #
 # ## What to take along
 #
