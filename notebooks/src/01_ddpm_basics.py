@@ -782,7 +782,7 @@ for n in (40, 80):
 #
 # $$\hat\epsilon = \text{slope}_t \cdot \mathbf x_t + \text{shift}_t .$$
 #
-# (The guesser of Section 3 that knows each pixel is such a network.) Write `ancestral(x, noise, grid, alpha_bar, slope, shift)`. It starts with `x`, pure noise, and visits the steps $t$ of `grid`, from the noisiest to the cleanest: 999, 749, 499, 249, say. At each of them: ask the network; solve Eq. 6 for the picture (do not clip it); draw from the posterior between this step and the *next one of the grid*, with the noise that you are given. After the last step of the grid comes the clean picture, where $\bar\alpha = 1$. Return that picture.
+# (The guesser of Section 3 that knows each pixel is such a network.) Write `ancestral(x, noise, grid, alpha_bar, slope, shift)`. It starts with `x`, pure noise, and visits the steps $t$ of `grid`, from the noisiest to the cleanest: 999, 749, 499, 249, say. At each of them: ask the network; solve Eq. 6 for the picture (do not clip it); draw from the posterior between this step and the *next one of the grid*, with the noise that you are given (`noise[k]` at the $k$-th visit). After the last step of the grid comes the clean picture, where $\bar\alpha = 1$ and no noise is added. Return that picture.
 #
 # <details><summary>Hint</summary>
 #

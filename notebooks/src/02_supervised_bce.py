@@ -791,7 +791,7 @@ def show_log(log: Tensor, name: str, alt: str) -> None:
 show_log(colleagues_loop(*given), "her loop", "In her loop the errors of U and of S fall together and stay together")
 
 # %% [markdown]
-# There is **one** mistake in the loop, and it is one of mathematics: every line does what it says. Find it, and write `mended_loop`, her loop with that mistake mended and everything else as it was (the check compares every number of the log).
+# There is **one** mistake in the loop, and it is one of mathematics: nothing fails, and every shape is what its comment says. Find it, and write `mended_loop`, her loop with that mistake mended and everything else as it was (the check compares every number of the log).
 #
 # Reading the lines again is one way. A quicker one is to ask what the figure says, and then to *test* a part of the loop where you know the answer.
 #
