@@ -97,8 +97,8 @@ def test_a_student_notebook_holds_no_solution(path):
             assert theirs.source != ours.source
         else:
             assert theirs.source == ours.source
-    assert 3 <= exercises <= 6
-    assert 30 <= len(student.cells) <= 60
+    assert 3 <= exercises <= 7
+    assert 30 <= len(student.cells) <= 66  # sixty for an evening, and the few of a starred exercise on top
     assert "BEGIN SOLUTION" not in path.read_text()
 
 
@@ -125,6 +125,24 @@ def test_every_exercise_has_a_check_and_every_check_an_exercise():
             if check.exercise.split(".")[0] == build.number_of(master):
                 assert f"def {check.function}(" in text
     assert used == set(all_checks())
+
+
+@pytest.mark.parametrize("master", MASTERS, ids=names)
+def test_points_and_minutes_stand_at_every_exercise(master):
+    """In its heading, the points that its check gives; and each of 01 to 05 has one with a *, which is longer."""
+    from pudm_lite.course.checks import all_checks
+
+    number = build.number_of(master)
+    heading = re.compile(r"^# ### Exercise (\d\d[a-z]?\.\d)(\*?): .+ \((\d) points?, (\d+) minutes\)$", re.MULTILINE)
+    found = {
+        name: (star, int(points), int(minutes)) for name, star, points, minutes in heading.findall(master.read_text())
+    }
+    points = {name: check.points for name, check in all_checks().items() if name.split(".")[0] == number}
+    assert {name: points for name, (_, points, _) in found.items()} == points
+    starred = [minutes for star, _, minutes in found.values() if star]
+    plain = [minutes for star, _, minutes in found.values() if not star]
+    assert bool(starred) == (number in ("01", "01b", "02", "03", "04", "05"))
+    assert not starred or min(starred) > max(plain)
 
 
 def test_equations_md_names_functions_and_tests_that_exist():

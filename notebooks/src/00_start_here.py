@@ -5,7 +5,7 @@
 #
 # **After this notebook you can** say what the problem is, run the paper's Figure 1 from scratch, and read the numbers under it.
 #
-# **What it costs**: about a minute and 1.1 GiB of memory on two CPU cores in `lab` mode, because the two trained networks come with the course; the command that made them, and makes them again in about five minutes, is below. No GPU, no account, no network. In `fast` mode, which the tests use, two tiny networks are trained on the spot. (Free Colab T4: not run here.)
+# **What it costs**: about a minute and 1.1 GiB of memory on two CPU cores in `lab` mode, because the two trained networks come with the course; the command that made them, and makes them again in about three and a half minutes of two quiet cores, is below. No GPU, no account, no network. In `fast` mode, which the tests use, two tiny networks are trained on the spot. (Free Colab T4: not run here.)
 
 # %% [markdown]
 # ## The problem, in three sentences
@@ -174,7 +174,7 @@ with torch.no_grad():
     errors = ell(output, x, t, noise, watched.process, scale=784)
 low, middle, high = errors.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
 print(f"l of S, unsupervised network: median {middle:.1f}, nine draws in ten between {low:.2g} and {high:.3g}")
-print(f"below 2.5, where the push is as strong as the pull of those hidden in U: {(errors < 2.5).float().mean():.0%}")
+print(f"below 2.5, where in Eq. 12 the push balances the pull of those hidden in U: {(errors < 2.5).float().mean():.0%}")
 
 # %% [markdown]
 # ## The map of the course
@@ -193,7 +193,7 @@ print(f"below 2.5, where the push is as strong as the pull of those hidden in U:
 # | `08_finetuning_celeba` | fine-tune a Diffusers pipeline, fit it into a GPU, decide the clamp over pieces | images replaced one by one; Tables 4 and 5 in miniature |
 # | `09_conditional_guidance` | write Eq. 20 and guidance; say what a PU risk does for each condition | what guidance draws and what it only names; a sensitive digit that is asked for |
 #
-# Read them in this order (01b is the theory, and nothing later needs it); each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
+# Read them in this order (01b is the theory, and nothing later needs it); each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. An exercise marked * is a larger piece of work, forty minutes or more, and can be left out. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
 
 # %% [markdown]
 # ## Try it

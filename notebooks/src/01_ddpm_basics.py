@@ -20,7 +20,7 @@
 #
 # **What it costs**: in `lab` mode about two minutes and 1.3 GiB of memory on two CPU cores; no GPU, no account, no network. Free Colab T4: not run here. In `fast` mode, which the tests use, everything is tiny; `full` trains the network for its whole recipe. (The network is called `lite`: a small U-Net that a CPU can train. Section 2 meets a *noise schedule* of the same name, the one that this network is trained with.)
 #
-# You need: what a Gaussian is, and PyTorch tensors. Section 2 of the paper is the text beside this notebook.
+# You need: what a Gaussian is, and PyTorch tensors. Section 2 of the paper is the text beside this notebook. At each exercise stand its points and about how many minutes it takes; one with a * is longer than the others, and what follows does not need it.
 
 # %%
 import copy
@@ -29,7 +29,14 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from pudm_lite.course.checks.c01 import check_01_1, check_01_2, check_01_3, check_01_4, check_01_5
+from pudm_lite.course.checks.c01 import (
+    check_01_1,
+    check_01_2,
+    check_01_3,
+    check_01_4,
+    check_01_5,
+    check_01_6,
+)
 from pudm_lite.course.widgets.w01 import noise_figure, widget01_noise, widget01_samples
 from pudm_lite.datasets import to_model, to_pixels
 from pudm_lite.diffusion import Process, draw_timesteps, ell, eps_from_output, noise_error, noise_schedule, q_sample
@@ -156,7 +163,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** Left: the marks of the walks sit on the lines of the formula. Black, grey and white start apart and end together at 0: by the last step a pixel has forgotten what it was. The shaded band, one standard deviation, opens to $\pm 1$. Right: the *whole* distribution of a white pixel is the Gaussian of Eq. 5, not just its mean and variance. So a training image at any $t$ costs one draw of noise and one line of code. Write it.
 #
-# ### Exercise 01.1: the forward process
+# ### Exercise 01.1: the forward process (1 point, 10 minutes)
 #
 # Write `forward(x0, t, eps, alpha_bar)`: return $\mathbf x_t$ of Eq. 6 for a batch in which **every image has its own step** $t$.
 #
@@ -243,7 +250,7 @@ widget01_noise(digits[:1], one_eps, schedules)
 # - $\|\cdot\|^2$ is a **sum** over pixels, 784 of them here. Most code averages instead. We keep one explicit number: `scale` times the *mean*; with `scale` = $C \cdot H \cdot W$ it is Eq. 8 exactly.
 # - It is **one number for each image**. The mean over the batch comes later, when a *risk* is made of these numbers: the one number that training makes small. The paper's risks (Eqs. 12 to 19, notebooks 02 and 03) treat images of $\mathcal U$ and of $\mathcal S$ differently, so nothing may be averaged before.
 #
-# ### Exercise 01.2: the noise error of each image
+# ### Exercise 01.2: the noise error of each image (1 point, 5 minutes)
 #
 # Write `error_per_example(eps, eps_hat, scale)` for one draw of $(t, \epsilon)$ per image: from the noise $\epsilon$ and the network's guess $\hat\epsilon$ of it, return for each image `scale` times the mean over its pixels of $(\epsilon - \hat\epsilon)^2$.
 #
@@ -272,7 +279,7 @@ check_01_2(error_per_example)
 #
 # A network need not answer with $\epsilon$. Ours answers with $\mathbf v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,\mathbf x_0$ (Salimans and Ho 2022), which is a well-posed question at both ends: with no noise it asks for the noise, with nothing but noise it asks for the picture (as $-\mathbf x_0$). Since $\mathbf x_t$ is known, $\mathbf v$, $\epsilon$ and $\mathbf x_0$ say the same thing, and $\ell$ is always computed on $\epsilon$.
 #
-# ### Exercise 01.3: from v to the noise
+# ### Exercise 01.3: from v to the noise (1 point, 10 minutes)
 #
 # Two equations, two unknowns: Eq. 6, $\mathbf x_t = \sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, and the definition of $\mathbf v$. Solve them for $\epsilon$, and write `eps_from_v(v, x_t, t, alpha_bar)` that returns it. As in 01.1 every image has its own $t$.
 #
@@ -459,13 +466,15 @@ step, value = torch.tensor(trainer.log["value"]).T
 left.plot(step, value, color="#999999", lw=0.8, label="each batch")
 width = max(1, len(step) // 20)
 left.plot(step[width - 1 :], value.unfold(0, width, 1).mean(1), color=style.BLUE, label=f"mean of the last {width}")
-left.set(xlabel="training step", ylabel="noise error (Eq. 8)", yscale="log", title="on training batches")
+left.set(xlabel="training step", ylabel="noise error (Eq. 8)", title="on training batches")
 left.legend()
 at, raw, averaged = torch.tensor(looks).T
 right.plot(at, averaged, "s-", color=style.BLUE, ms=7, label="moving average of the weights")
 right.plot(at, raw, "o--", color=style.ORANGE, ms=3, label="the weights themselves")
-right.set(xlabel="training step", yscale="log", title="on test digits, the same draws each time")
+right.set(xlabel="training step", title="on test digits, the same draws each time")
 right.legend()
+for ax in (left, right):
+    style.plain_log(ax)
 style.show(
     figure,
     alt="Left: the training loss falls, jagged. Right: test error of the weights and of their moving average",
@@ -646,7 +655,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** A pixel was bright ($x_0 = 0.8$) and is dark at $t = 600$ ($x_t = -0.9$). Each of the two facts alone leaves much open about step 450; together they leave less: the product lies between the two and is narrower than either.
 #
-# ### Exercise 01.4: the posterior
+# ### Exercise 01.4: the posterior (2 points, 15 minutes)
 #
 # Write `posterior(x0, x_t, ab_t, ab_s)`: return the mean and the variance of $q(\mathbf x_s \mid \mathbf x_t, \mathbf x_0)$, the formula above; `ab_t` and `ab_s` stand for $\bar\alpha_t$ and $\bar\alpha_s$.
 #
@@ -709,7 +718,7 @@ print("the last step adds no noise; the steps before it do")
 #
 # $$\mathbf x_s = \sqrt{\bar\alpha_s}\,\hat{\mathbf x}_0 + \sqrt{1-\bar\alpha_s}\;\hat\epsilon .$$
 #
-# ### Exercise 01.5: a DDIM step
+# ### Exercise 01.5: a DDIM step (2 points, 10 minutes)
 #
 # Write `ddim_step(x_t, eps_hat, ab_t, ab_next)`: from $\mathbf x_t$ and the network's guess $\hat\epsilon$ return $\mathbf x_s$ at the next, less noisy level. `ab_t` is $\bar\alpha_t$, `ab_next` is $\bar\alpha_s$.
 #
@@ -763,7 +772,80 @@ for n in (40, 80):
     assert 3 < errors[n][1] / errors[2 * n][1] < 5  # twice the steps: a quarter
 
 # %% [markdown]
-# Twice the steps halve DDIM's error and quarter that of the solver: first and second order, as their papers say, given a *perfect* network. Ours is not perfect; so on to pictures.
+# Twice the steps halve DDIM's error and quarter that of the solver: first and second order, as their papers say, given a *perfect* network. Ours is not perfect; so on to pictures. But first, if you like, a sampler of your own.
+#
+# ### Exercise 01.6*: a whole sampler (3 points, 40 minutes)
+#
+# You have every part of DDPM. Make a sampler of them, over any grid of steps.
+#
+# A check can hand over numbers only, so the *network* of this exercise is made of numbers. Pictures are flat, $D$ pixels each, and pixel by pixel the network guesses along a line, with a slope and a shift of its own at each step:
+#
+# $$\hat\epsilon = \text{slope}_t \cdot \mathbf x_t + \text{shift}_t .$$
+#
+# (The guesser of Section 3 that knows each pixel is such a network.) Write `ancestral(x, noise, grid, alpha_bar, slope, shift)`. It starts with `x`, pure noise, and visits the steps $t$ of `grid`, from the noisiest to the cleanest: 999, 749, 499, 249, say. At each of them: ask the network; solve Eq. 6 for the picture (do not clip it); draw from the posterior between this step and the *next one of the grid*, with the noise that you are given (`noise[k]` at the $k$-th visit). After the last step of the grid comes the clean picture, where $\bar\alpha = 1$ and no noise is added. Return that picture.
+#
+# <details><summary>Hint</summary>
+#
+# `for k, t in enumerate(grid):`, with $\bar\alpha_s$ = `alpha_bar[grid[k + 1]]`, or `torch.ones_like(alpha_bar[t])` after the last. Your `posterior` of 01.4 takes pictures of any shape. Test it where you know what must come out: with the slope and the shift of Section 3 for a pixel of mean $m$ and variance $s^2$, many pictures must have the mean $m$.
+# </details>
+
+# %% tags=["exercise"]
+def ancestral(x: Tensor, noise: Tensor, grid: Tensor, alpha_bar: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
+    """Draw pictures with the network slope[t] * x + shift[t], which guesses the noise.
+
+    x: (B, D), pure noise. noise: (K, B, D), what is drawn at each visit. grid: (K,) int64, decreasing, the steps to
+    visit. alpha_bar: (T,). slope, shift: (T, D). Returns (B, D).
+    """
+    # BEGIN SOLUTION
+    for k, t in enumerate(grid):
+        ab_t = alpha_bar[t]
+        ab_s = alpha_bar[grid[k + 1]] if k + 1 < len(grid) else torch.ones_like(ab_t)
+        eps_hat = slope[t] * x + shift[t]
+        x0 = (x - (1 - ab_t).sqrt() * eps_hat) / ab_t.sqrt()
+        mean, variance = posterior(x0, x, ab_t, ab_s)
+        x = mean + variance.sqrt() * noise[k]  # at the last step the variance is 0
+    return x
+    # END SOLUTION
+
+
+# %%
+check_01_6(ancestral)
+
+# %% [markdown]
+# What does it draw? Below it is given the guesser that knows each pixel of $\mathcal U$, under two schedules and with few steps and many. (Until your function is written the cell says so; the picture is what to expect.)
+
+# %% tags=["expected"]
+N_DRAWN = {"fast": 8, "lab": 200, "full": 1000}[MODE]
+try:
+    drawn = {}
+    for name, steps in (("cosine", 4), ("cosine", 28), ("cosine", 100), ("lite", 28)):
+        levels = schedules[name].float()
+        wide = levels.view(-1, 1)  # (T, 1), against the pixels (1, 784)
+        slope = (1 - wide).sqrt() / (wide * pixel_variance.view(1, -1) + 1 - wide)
+        shift = -slope * wide.sqrt() * pixel_mean.view(1, -1)
+        draws = generator(1, 9)
+        x, noise = (torch.randn(*shape, 784, generator=draws) for shape in ((N_DRAWN,), (steps, N_DRAWN)))
+        drawn[name, steps] = ancestral(x, noise, timestep_grid(T, steps), levels, slope, shift)
+except NotImplementedError:
+    print("exercise 01.6 is not written yet: nothing to draw")
+else:
+    for (name, steps), images in drawn.items():
+        off = (images.mean(0) - pixel_mean.flatten()).square().mean().sqrt()
+        spread = images.var(0).mean() / pixel_variance.mean()
+        print(f"{name:6s} {steps:3d} steps: the means are off by {off:.3f}, the variance is {spread:.0%} of what it is in U")
+    figure, axes = plt.subplots(len(drawn), 8, figsize=(6.6, 3.7))
+    for line, ((name, steps), images) in zip(axes, drawn.items()):
+        for ax, image in zip(line, images):
+            ax.imshow(image.view(28, 28), vmin=-1, vmax=1)
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel(f"{name}\n{steps}", rotation=0, ha="right", va="center")
+    style.show(
+        figure,
+        alt="Grainy average digits, one row for each schedule and number of steps: the grain is weakest with 4 steps",
+    )
+
+# %% [markdown]
+# **Reading it** (lab mode). Each picture is the average digit under grain: to a network that knows every pixel and nothing of its neighbours, that is all there is to draw. The means are right at any number of steps. The variance is not: with few steps it falls well short. The posterior has the spread that is left when $\mathbf x_0$ is *known*, and here it is only guessed; in many small steps that makes no difference, in few large ones it does. (With $1-\alpha$ for the variance the error goes the other way: Question 01.B. Try it.) And `lite` stays well below the whole however many steps it takes: its last step, from log-SNR 1 straight to the guess, leaves the grain out that the guess has not decided. For a guesser of single pixels that is much of the picture; for a network that knows digits it is little.
 #
 # ## 7. Three samplers, the same seeds
 #
@@ -854,7 +936,8 @@ for ax in (left, right):
     ax.set_xticks(SAMPLER_STEPS, SAMPLER_STEPS)
     ax.set_xlabel("sampler steps (network calls)")
 left.set(ylabel="mean confidence of the judge", title="higher is better")
-right.set(ylabel="Fréchet distance", title="lower is better", yscale="log")
+right.set(ylabel="Fréchet distance", title="lower is better")
+style.plain_log(right)
 left.legend()
 style.show(figure, alt="Judge confidence and Fréchet distance over the steps of DDPM, DDIM and DPM-Solver++")
 

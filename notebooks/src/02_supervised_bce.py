@@ -23,7 +23,7 @@
 #
 # **What it costs**: in `lab` mode about one and a half minutes and 1.1 GiB of memory on two CPU cores; in `fast` mode, which the tests use, seconds, and every model is tiny. No GPU is needed (free Colab T4: not run here).
 #
-# It helps to have met $\ell$, the noise error of Eq. 8, in notebook 01; the one-line reminder is below. In this notebook **zeros** and **ones** are always the digits 0 and 1.
+# It helps to have met $\ell$, the noise error of Eq. 8, in notebook 01; the one-line reminder is below. In this notebook **zeros** and **ones** are always the digits 0 and 1. The exercise with a *, about forty minutes, is longer than the others, and nothing later needs it.
 
 # %%
 from decimal import Decimal
@@ -34,7 +34,14 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from pudm_lite.course.checks.c02 import check_02_1, check_02_2, check_02_3, check_02_4, check_02_5
+from pudm_lite.course.checks.c02 import (
+    check_02_1,
+    check_02_2,
+    check_02_3,
+    check_02_4,
+    check_02_5,
+    check_02_6,
+)
 from pudm_lite.course.widgets.w02 import push_figure, push_slope, widget02_push
 from pudm_lite.datasets import data_folder, mnist, to_model, to_pixels
 from pudm_lite.diffusion import ell, noise_error
@@ -211,7 +218,11 @@ ax.axhline(SHARE, color=style.BLUE, lw=1.2, ls=(0, (6, 2)))
 ax.text(0.011, SHARE * 1.25, "pull of the ones hidden in U", fontsize=9, color=style.BLUE)
 ax.set(xscale="log", yscale="log", ylim=(1e-4, 1e5), xlabel=r"$\ell$", ylabel="strength of the push, |slope|")
 ax.legend(fontsize=9)
-style.show(figure, alt="Slope of w/l for three weights and of -log(1-exp(-l)), both axes logarithmic")
+style.show(
+    figure,
+    alt="Strength of the push over l, both axes logarithmic: for w/l three parallel lines, which cross the pull at l of "
+    "about 1, 10 and 100; the curve of -log(1-exp(-l)) bends down past l = 1 and crosses it at 2.5",
+)
 
 # %% [markdown]
 # **Reading it.** Each dot is where the push of $w/\ell$ is as strong as the pull of the sensitive images hidden in $\mathcal U$ (one image of $\mathcal U$ in eleven; the line); left of it the push wins, right of it the pull. (It is $\ell^*$ of above where only sensitive images live, so that $p_{\mathcal U} = \beta\,p_{\mathcal S}$.) Changing $w$ a hundredfold moves the dot tenfold, all over the axis. The orange curve of Eq. 11 comes without a $w$: it falls like $1/\ell$ near 0, and beyond $\ell\approx 1$ it drops off a cliff, faster than any power. Where does it come from?
@@ -254,7 +265,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** At $\ell=\log 2\approx0.69$ the model cannot decide: both classes have probability one half. Left of it an image counts as normal, right of it as sensitive. Both costs are bounded below by 0, so there is nothing to dive into; and the dashed cost is nearly flat from $\ell\approx4$ on: an image that is already badly denoised is left alone. Mind the numbers on the axis, though. An $\ell$ of 4 is *already* "98 % sensitive". Which $\ell$ do real images have? That is Section 7.
 #
-# ### Exercise 02.1: the push
+# ### Exercise 02.1: the push (1 point, 10 minutes)
 #
 # Write `push(ell)`: return $-\log(1-e^{-\ell})$ for each number of `ell`, in single precision. `ell` may hold anything from 0 up. Where $\ell$ is smaller than $10^{-8}$ (0 in particular) take its value at $10^{-8}$, so that the loss stays finite.
 #
@@ -277,7 +288,7 @@ def push(ell: Tensor) -> Tensor:
 check_02_1(push)
 
 # %% [markdown]
-# ### Exercise 02.2: how hard it pushes
+# ### Exercise 02.2: how hard it pushes (1 point, 5 minutes)
 #
 # What training feels is not the cost but its slope. Derive $\frac{d}{d\ell}\big[-\log(1-e^{-\ell})\big]$ on paper, bring it into a form with a single exponential, and write it as `slope(ell)`, again for single precision ($\ell>0$, small or very large).
 #
@@ -317,7 +328,7 @@ axes[1].plot(x, -l.grad, color=style.ORANGE, lw=2.4, label=r"$1/(e^{\ell}-1)$")
 axes[1].plot(x, 1 / x, "--", color=style.BLACK, label=r"near 0: $1/\ell$")
 axes[1].plot(x, torch.exp(-x), ":", color=style.BLUE, label=r"far out: $e^{-\ell}$")
 axes[1].axhline(1, color="#777777", lw=1)
-axes[1].text(1.2e-4, 1.4, "pull of a normal image: 1", fontsize=9)
+axes[1].text(1.2e-4, 0.4, "grey line: pull of a normal image, 1", fontsize=9, va="top")
 axes[1].set(xscale="log", yscale="log", ylim=(1e-8, 1e5), xlabel=r"$\ell$", ylabel="its strength, |slope|")
 for ax in axes:
     ax.legend(fontsize=9)
@@ -383,7 +394,7 @@ assert torch.allclose(bce_sensitive(l).double(), truth, rtol=1e-6, atol=1e-7)
 #
 # $$\frac1N\sum_{n=1}^{N}\ell_{\rm BCE}(\mathbf x^{(n)},0;\theta)+\frac1M\sum_{m=1}^{M}\ell_{\rm BCE}(\tilde{\mathbf x}^{(m)},1;\theta).$$
 #
-# ### Exercise 02.3: Eq. 12 from two vectors
+# ### Exercise 02.3: Eq. 12 from two vectors (1 point, 5 minutes)
 #
 # Write `supervised_risk(l_u, l_s)`: return Eq. 12. `l_u` holds the $N$ errors $\ell(\mathbf x^{(n)})$ of $\mathcal U$, `l_s` the $M$ errors $\ell(\tilde{\mathbf x}^{(m)})$ of $\mathcal S$.
 #
@@ -420,7 +431,7 @@ assert torch.allclose(cross_entropy(l_u, l_s), risk.value)
 #
 # Eq. 8 is a squared *norm*: a **sum** over pixels. Many training scripts take the **mean** instead. For Eq. 9, the unsupervised loss, this is harmless: it only rescales the loss. For Eq. 11 it is not: $e^{-\ell}$ of a sum and of a mean are different probabilities.
 #
-# ### Exercise 02.4: one error, two scales
+# ### Exercise 02.4: one error, two scales (1 point, 10 minutes)
 #
 # Write `ell_and_slope(eps, eps_hat, reduction)`: return two vectors with one number for each image. The first is its error $\ell$, the squared differences of `eps` and `eps_hat` summed over the pixels (`"sum"`) or averaged (`"mean"`); the second is the slope of the push at that $\ell$.
 #
@@ -558,7 +569,7 @@ widget02_push(typical, SHARE, error=min(max(float(e_s.median()), 1e-4), 1.0))
 #
 # $$p_{\mathcal U}(\mathbf x)\,\ell\;-\;p_{\mathcal S}(\mathbf x)\,\log(1-e^{-\ell}).$$
 #
-# ### Exercise 02.5: the best $\ell$
+# ### Exercise 02.5: the best $\ell$ (1 point, 5 minutes)
 #
 # Set the derivative to zero, solve for $\ell$, and write `best_ell(p_u, p_s)` that returns it.
 #
@@ -721,6 +732,113 @@ style.show(figure, alt="36 samples of each of four models from the same noise; s
 # - *Supervised, mean*: the rate is as high, and it is worthless: not one sample is a zero either, and the pictures are noise. The push has driven the error of ones beyond 1 per pixel, worse than answering "no noise", on its way to the ceiling of 2.5 (in units of the mean, now), and the zeros were ruined with them. A rate without a look at the pictures proves nothing.
 #
 # **How far to trust it.** One seed, 300 steps, a small network, two easy classes. The intervals hold for 500 samples of *these* models, not for other trainings. The unsupervised rate is above the 0.909 of a faithful copy, but its interval still holds that; and whatever is neither a zero nor a one (the last column) counts as non-sensitive. A difference of a point or two, as between the first two rows, another seed may turn round. What the experiment shows is the contrast of the rows; for the size of the effect we need complete runs.
+#
+# ### Exercise 02.6*: find the bug in a loop that runs (3 points, 40 minutes)
+#
+# A colleague wants to see Eq. 12 at work in the smallest setting there is. Her "network" has two numbers a pixel, $\hat\epsilon = g\,\mathbf x_t + h$, where $g$ and $h$ are pictures. $\ell$ is a *mean* over pixels, so that the push is awake. A batch holds 40 images of $\mathcal U$ and 5 of $\mathcal S$. The loop runs, and its loss falls. As a test she put `l.mean()` in the place of the risk, and it took the steps of the package, to the last digit. But of Eq. 12 she reports: "The push does nothing. The error of $\mathcal S$ falls with that of $\mathcal U$, and then both stop."
+
+# %% tags=["expected"]
+def colleagues_loop(x_u, x_s, t, eps, alpha_bar, learning_rate):
+    """Plain gradient descent on Eq. 12. Returns (K, 2): the mean l of U and of S, before each of K steps.
+
+    x_u: (K, B_u, C, H, W), x_s: (K, B_s, C, H, W), the images of each step. t: (K, B_u + B_s), eps: (K, B_u + B_s, C,
+    H, W), their steps and their noise, those of U first. alpha_bar: (T,).
+    """
+    gain = torch.zeros(x_u.shape[2:], dtype=eps.dtype, requires_grad=True)  # g
+    shift = torch.zeros_like(gain, requires_grad=True)  # h
+    log = []
+    for k in range(len(t)):
+        x = torch.cat([x_u[k], x_s[k]])  # (B, C, H, W)
+        ab = alpha_bar[t[k]].view(-1, 1, 1, 1)
+        x_t = ab.sqrt() * x + (1 - ab).sqrt() * eps[k]  # Eq. 6
+        off = eps[k] - (gain * x_t + shift)
+        l = off.square().reshape(-1, len(x)).mean(0)  # (B,), Eq. 8 as a mean over pixels
+        l_u, l_s = l[: x_u.shape[1]], l[x_u.shape[1] :]
+        risk = l_u.mean() - torch.log(-torch.expm1(-l_s.clamp(min=1e-8))).mean()  # Eq. 12
+        by_gain, by_shift = torch.autograd.grad(risk, (gain, shift))
+        with torch.no_grad():
+            gain -= learning_rate * by_gain
+            shift -= learning_rate * by_shift
+        log.append(torch.stack([l_u.mean(), l_s.mean()]).detach())
+    return torch.stack(log)
+
+
+STEPS = {"fast": 20, "lab": 200, "full": 200}[MODE]
+draws = generator(2, 2000)
+x_u, x_s = (
+    to_model(train.images[group[torch.randint(len(group), (STEPS * n,), generator=draws)]]).view(STEPS, n, 1, 28, 28)
+    for group, n in ((split.u, 40), (split.s, 5))
+)
+t = torch.randint(PROCESS.steps, (STEPS, 45), generator=draws)
+eps = torch.randn(STEPS, 45, 1, 28, 28, generator=draws)
+given = (x_u, x_s, t, eps, PROCESS.alpha_bar, 100.0)
+
+
+def show_log(log: Tensor, name: str, alt: str) -> None:
+    """Her figure: the mean l of U and of S, step by step."""
+    figure, ax = plt.subplots(figsize=(6.2, 3.0))
+    for column, (group, colour, dash) in enumerate((("U", style.BLUE, "-"), ("S", style.ORANGE, "--"))):
+        ax.plot(log[:, column], color=colour, lw=0.6, alpha=0.5)
+        width = max(1, len(log) // 10)
+        ax.plot(range(width - 1, len(log)), log[:, column].unfold(0, width, 1).mean(1), dash, color=colour, label=group)
+    ax.set(xlabel="training step", ylabel=r"mean $\ell$ (mean over pixels)", title=name, ylim=(0, None))
+    ax.legend()
+    style.show(figure, alt=alt)
+    last = log[-len(log) // 4 :].mean(0)
+    print(f"last quarter: U {last[0]:.2f}, S {last[1]:.2f}")
+
+
+show_log(colleagues_loop(*given), "her loop", "In her loop the errors of U and of S fall together and stay together")
+
+# %% [markdown]
+# There is **one** mistake in the loop, and it is one of mathematics: nothing fails, and every shape is what its comment says. Find it, and write `mended_loop`, her loop with that mistake mended and everything else as it was (the check compares every number of the log).
+#
+# Reading the lines again is one way. A quicker one is to ask what the figure says, and then to *test* a part of the loop where you know the answer.
+#
+# <details><summary>Hint: what the figure says</summary>
+#
+# Both curves come to rest at 0.7, and $\log 2 = 0.69$ is where a pull of slope 1 and the push balance (Section 4). That would be so if one and the same $\ell$ were pulled *and* pushed.
+# </details>
+# <details><summary>Hint: a test with a known answer</summary>
+#
+# Let image $i$ be off by $i$ in every pixel: `off = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 1, 4, 3)`. What must `l` be?
+# </details>
+
+# %% tags=["exercise"]
+def mended_loop(x_u: Tensor, x_s: Tensor, t: Tensor, eps: Tensor, alpha_bar: Tensor, learning_rate: float) -> Tensor:
+    """Arguments and result as those of `colleagues_loop`."""
+    # BEGIN SOLUTION
+    gain = torch.zeros(x_u.shape[2:], dtype=eps.dtype, requires_grad=True)
+    shift = torch.zeros_like(gain, requires_grad=True)
+    log = []
+    for k in range(len(t)):
+        x = torch.cat([x_u[k], x_s[k]])
+        ab = alpha_bar[t[k]].view(-1, 1, 1, 1)
+        x_t = ab.sqrt() * x + (1 - ab).sqrt() * eps[k]
+        off = eps[k] - (gain * x_t + shift)
+        l = off.square().flatten(1).mean(1)  # one image a row; hers had every B-th number of the batch in a column
+        l_u, l_s = l[: x_u.shape[1]], l[x_u.shape[1] :]
+        risk = l_u.mean() - torch.log(-torch.expm1(-l_s.clamp(min=1e-8))).mean()
+        by_gain, by_shift = torch.autograd.grad(risk, (gain, shift))
+        with torch.no_grad():
+            gain -= learning_rate * by_gain
+            shift -= learning_rate * by_shift
+        log.append(torch.stack([l_u.mean(), l_s.mean()]).detach())
+    return torch.stack(log)
+    # END SOLUTION
+
+
+# %%
+check_02_6(mended_loop)
+
+# %% tags=["expected"]
+try:
+    show_log(mended_loop(*given), "mended", "In the mended loop the error of S turns round early and rises above that of U")
+except NotImplementedError:
+    print("exercise 02.6 is not written yet: nothing to draw")
+
+# %% [markdown]
+# **Reading it** (lab mode). Mended, the loop does what Sections 7 and 8 say of a mean: after some twenty steps the error of $\mathcal S$ turns round and rises past 1, worse than no guess, and that of $\mathcal U$ goes on falling past the point where hers had stopped. Why did nobody notice? Whatever *adds up* every $\ell$ is right, since no number was lost, only put into the wrong sums; so the loss of Eq. 9 on the whole batch is right, and its gradient. Only what is *not linear* in the single $\ell$, or treats some of them differently, sees the mistake. All of the paper's risks do both. So keep one number for each image, and test that it *is* that image's.
 #
 # ## 10. The same question, from complete runs
 #

@@ -34,7 +34,15 @@ from torch import Tensor
 
 from pudm_lite import risks
 from pudm_lite.course import toy
-from pudm_lite.course.checks.c03 import check_03_1, check_03_2, check_03_3, check_03_4, check_03_5, check_03_6
+from pudm_lite.course.checks.c03 import (
+    check_03_1,
+    check_03_2,
+    check_03_3,
+    check_03_4,
+    check_03_5,
+    check_03_6,
+    check_03_7,
+)
 from pudm_lite.course.widgets.w03 import landscape, landscape_figure, mixed, widget03_landscape
 from pudm_lite.datasets import data_folder
 from pudm_lite.draws import generator
@@ -167,7 +175,7 @@ style.show(
 # %% [markdown]
 # With the true $\beta$ the sixth bump is cancelled exactly, and five remain: $(1-\beta)\,p_{\mathcal N}$. With $\beta$ too large more is taken away than was there, and the "density" is *negative* around 0 degrees (shaded). A negative density is not merely odd. A risk weighs every $\mathbf x$ by it, so the risk *falls* wherever $\ell$ is made larger there, without end. With $\beta$ too small a rest of the bump would stay. Keep this picture for section 4.
 #
-# ### Exercise 03.1: an average over normal points without normal points
+# ### Exercise 03.1: an average over normal points without normal points (1 point, 5 minutes)
 #
 # Multiply Eq. 14 by any function $f$ and integrate. Write `normal_mean(f_u, f_s, beta)`: you are given the values of $f$ at points of $\mathcal U$ and at points of $\mathcal S$; return the estimate of $\mathbb E_{p_{\mathcal N}}[f]$, the average of $f$ over $p_{\mathcal N}$. (The values may be vectors: then so is the mean.)
 #
@@ -219,7 +227,7 @@ for name, value in (("mean of U", data.u.mean(0)), ("found with Eq. 14", found),
 # \mathcal L_{\mathcal U}^- = \tfrac1N\sum_n \ell(\mathbf x^{(n)}),\quad
 # \mathcal L_{\mathcal S}^- = \tfrac1M\sum_m \ell(\tilde{\mathbf x}^{(m)}). \quad (18)$$
 #
-# ### Exercise 03.2: the unbiased risk
+# ### Exercise 03.2: the unbiased risk (1 point, 10 minutes)
 #
 # Write Eq. 18 as `unbiased_risk(l_u, l_s, beta)`. A superscript + marks the cost of a point as sensitive (the push), − its cost as normal ($\ell$); $\mathcal U$ holds $N$ points $\mathbf x^{(n)}$, $\mathcal S$ holds $M$ points $\tilde{\mathbf x}^{(m)}$. You may use `bce_sensitive(l)`, the push of notebook 02 (one value per point), or write it yourself with `expm1`: the checks of this and the next exercises try an $\ell$ of $10^{-7}$ in single precision.
 #
@@ -339,7 +347,7 @@ widget03_landscape(land)
 #
 # $$\mathcal L_{\rm PU}(\theta) = \beta\,\mathcal L_{\mathcal S}^+ + \max\{0,\ \mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-\}. \quad (19)$$
 #
-# ### Exercise 03.3: the value of Eq. 19
+# ### Exercise 03.3: the value of Eq. 19 (1 point, 5 minutes)
 #
 # Write `nonnegative_risk(l_u, l_s, beta)`: return the number that Eq. 19 stands for on a batch.
 #
@@ -359,7 +367,7 @@ def nonnegative_risk(l_u: Tensor, l_s: Tensor, beta: float) -> Tensor:
 check_03_3(nonnegative_risk)
 
 # %% [markdown]
-# ### Exercise 03.4: what Algorithm 1 differentiates
+# ### Exercise 03.4: what Algorithm 1 differentiates (2 points, 15 minutes)
 #
 # Read Algorithm 1 in the paper closely. While $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^- \ge 0$ it follows the gradient of Eq. 18 (line 5). Otherwise it follows
 #
@@ -389,7 +397,7 @@ def algorithm_1(l_u: Tensor, l_s: Tensor, beta: float) -> tuple[Tensor, Tensor, 
 check_03_4(algorithm_1)
 
 # %% [markdown]
-# ### Exercise 03.5: the absolute value
+# ### Exercise 03.5: the absolute value (1 point, 5 minutes)
 #
 # After Eq. 19 the paper names an alternative: $|\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-|$ in place of the maximum (Hammoudeh & Lowd 2020). Write that risk as `absolute_risk(l_u, l_s, beta)`. What does its gradient keep that line 7 leaves out?
 #
@@ -551,7 +559,7 @@ print(
 assert abs((push + normal).mean() - truth) < 5 * (spread / SIZE["draws"] ** 0.5 + 1.5 / SIZE["pool"] ** 0.5)
 
 # %% [markdown]
-# ### Exercise 03.6: the variance of Eq. 18
+# ### Exercise 03.6: the variance of Eq. 18 (2 points, 15 minutes)
 #
 # A batch has $n_u$ unlabeled and $n_s$ sensitive points, drawn independently. Write `risk_variance(l_u, l_s, beta, n_u, n_s)`: you are given $\ell$ on two large pools; return the variance of Eq. 18 over batches.
 #
@@ -698,6 +706,113 @@ for method in ("nnpu", "pnu", "pn"):
 
 # %% [markdown]
 # `pn` is the oracle with 320 labels; `pnu` has 20, `nnpu` none. One run each, so read the order of magnitude and not the digits.
+#
+# ## 8. Algorithm 1, the whole loop
+#
+# `toy.train` trained the networks above. Here you write such a loop yourself, from batches to parameters.
+#
+# ### Exercise 03.7*: train by Algorithm 1 (3 points, 45 minutes)
+#
+# The model is that of Section 4: "one round Gaussian" of fixed standard deviation, whose *centre* $\mathbf c$ is all that it learns. Its guess of the noise, `one_gaussian` below, is given; so are the batches, the steps $t$ and the noise (so that two right loops end at the same numbers). Write `train_centre(...)`: for each of $K$ batches
+#
+# 1. noise the points of $\mathcal U$ and of $\mathcal S$ (Eq. 6), each at its own $t$;
+# 2. compute $\ell$ of each point (Eq. 8: a sum over its two coordinates);
+# 3. decide for line 5 or line 7 and take the gradient by $\mathbf c$;
+# 4. go `learning_rate` times that gradient down.
+#
+# Return the centres *after* each step, and for each step whether line 7 was taken.
+#
+# <details><summary>Hint</summary>
+#
+# Your `algorithm_1` gives objective and branch. Autograd: `centre = centre.detach().requires_grad_()` at the start of each step, `(slope,) = torch.autograd.grad(objective, centre)` at its end. `alpha_bar[t[k]]` has shape `(B,)`, points have `(B, 2)`. If your path looks right and the check is not content: are the gradients of earlier steps still in it? Is the centre recorded before the step?
+# </details>
+
+# %%
+def one_gaussian(x_t: Tensor, t: Tensor, centre: Tensor, std: float, alpha_bar: Tensor) -> Tensor:
+    """The noise guess of one round Gaussian. x_t: (B, 2), t: (B,), centre: (2,), alpha_bar: (T,). Returns (B, 2)."""
+    ab = alpha_bar[t][:, None]  # (B, 1)
+    return (1 - ab).sqrt() * (x_t - ab.sqrt() * centre) / (ab * std**2 + 1 - ab)
+
+
+# %% tags=["exercise"]
+def train_centre(
+    x_u: Tensor,
+    x_s: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    alpha_bar: Tensor,
+    std: float,
+    centre: Tensor,
+    beta: float,
+    learning_rate: float,
+) -> tuple[Tensor, Tensor]:
+    """Algorithm 1 with plain gradient descent.
+
+    x_u: (K, B_u, 2), x_s: (K, B_s, 2), the points of each batch. t: (K, B_u + B_s), eps: (K, B_u + B_s, 2), their steps
+    and noise, those of U first. alpha_bar: (T,). std: of the model. centre: (2,), where it starts.
+    Returns the centres (K, 2) and bools (K,), True for line 7.
+    """
+    # BEGIN SOLUTION
+    n_u = x_u.shape[1]
+    centres, clamped = [], []
+    for k in range(len(t)):
+        centre = centre.detach().requires_grad_()
+        ab = alpha_bar[t[k]][:, None]
+        x_t = ab.sqrt() * torch.cat([x_u[k], x_s[k]]) + (1 - ab).sqrt() * eps[k]
+        l = (eps[k] - one_gaussian(x_t, t[k], centre, std, alpha_bar)).square().sum(1)  # (B,)
+        _, objective, seven = algorithm_1(l[:n_u], l[n_u:], beta)
+        (slope,) = torch.autograd.grad(objective, centre)
+        centre = centre.detach() - learning_rate * slope
+        centres.append(centre)
+        clamped.append(seven)
+    return torch.stack(centres), torch.tensor(clamped)
+    # END SOLUTION
+
+
+# %%
+check_03_7(train_centre)
+
+# %% [markdown]
+# Now let it run, from one start, with three assumed $\beta$ (the true share is 0.2). Crosses are $\mathbf c^*$ of Section 4, where the *normal part* is lowest; the dotted line is where the normal part of $\beta = 0.5$ is zero. (Until your function is written the cell says so; the picture is what to expect.)
+
+# %% tags=["expected"]
+STEPS, START = {"fast": 60, "lab": 600, "full": 3000}[MODE], torch.tensor([0.1, 0.5])
+g = generator(33)
+x_u = toy.mixture(one_sensitive, one_normal, 0.2).sample(STEPS * 64, g).view(STEPS, 64, 2)
+x_s = one_sensitive.sample(STEPS * 16, g).view(STEPS, 16, 2)
+t = torch.randint(process.steps, (STEPS, 80), generator=g)
+eps = torch.randn(STEPS, 80, 2, generator=g)
+try:
+    paths = {
+        beta: train_centre(x_u, x_s, t, eps, process.alpha_bar, 0.22, START, beta, 0.02) for beta in (0.1, 0.2, 0.5)
+    }
+except NotImplementedError:
+    print("exercise 03.7 is not written yet: no paths to draw")
+else:
+    figure, ax = plt.subplots(figsize=(6.6, 4.0))
+    for p, colour, dash in ((one_normal, style.BLUE, "-"), (one_sensitive, style.ORANGE, "--")):
+        ax.contour(axis, axis, p.density(plane).view(81, 81), levels=[0.5, 2.0], colors=colour, linestyles=dash, alpha=0.4)
+    for (beta, (path, seven)), colour, mark in zip(paths.items(), (style.GREEN, style.BLACK, style.PINK), "os^"):
+        lowest = (0.8 * one_normal.mean() + (0.2 - beta) * one_sensitive.mean()) / (1 - beta)
+        end = path[-len(path) // 4 :].mean(0)
+        ax.plot(*path.T, color=colour, lw=0.8, alpha=0.8)
+        ax.plot(*end, mark, color=colour, ms=8, mec="white", label=f"assumed β = {beta}")
+        ax.plot(*lowest, "x", color=colour, ms=9, mew=2)
+        print(
+            f"beta {beta}: ends around ({end[0]:+.3f}, {end[1]:+.3f}), the normal part is lowest at ({lowest[0]:+.3f}, "
+            f"{lowest[1]:+.3f}); line 7 in {seven.float().mean():.1%} of the steps"
+        )
+    ax.contour(land.centres, land.centres, mixed(land, 0.5, 0.2, "nnpu")[1], levels=[0], colors=style.PINK, linestyles=":")
+    ax.set(xlim=(-1.0, 0.9), ylim=(-0.5, 0.65), aspect="equal", xlabel="first coordinate", ylabel="second coordinate")
+    ax.legend(fontsize=9, loc="upper right")
+    style.show(
+        figure,
+        alt="Paths of the centre for three assumed shares: two end left of the middle of the normal points; the third "
+        "wanders along the line where its normal part is zero",
+    )
+
+# %% [markdown]
+# **Reading it** (lab mode). With $\beta = 0.1$ and 0.2 the centre walks down and stays, a little to the left of its cross: the push, which the cross leaves out, adds some distance from $\mathcal S$, as the star of Section 4 did. With $\beta = 0.5$ it does not arrive anywhere. Its cross lies deep where the normal part is negative, and the star of Eq. 19 stood at the edge of the picture; but Algorithm 1 does not minimise Eq. 19. As soon as the normal part of a batch is below zero it steps back, which here is every second step, and so it wanders along the dotted line and never comes to rest. Training can log what says so: the share of steps on line 7, and a normal part that stays near zero however long one trains. (Over-fitting looks the same in these two numbers. But here every batch is fresh, so there is nothing to over-fit.)
 #
 # ## What to take along
 #

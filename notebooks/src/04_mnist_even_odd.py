@@ -20,7 +20,7 @@
 # - put an interval on every number: the non-sensitive rate, the Fréchet distance, a difference over seeds;
 # - allow for a judge that errs, say when the method does not work, and tell a limit of the method from a fault of the batch.
 #
-# **What it costs**: in `lab` mode less than a minute and 1.1 GiB of memory on two CPU cores, with the networks that `data/` holds (without them it trains three, three minutes of a quiet core each). Free Colab T4: not run here.
+# **What it costs**: in `lab` mode less than a minute and 1.1 GiB of memory on two CPU cores, with the networks that `data/` holds (without them it trains three, about three minutes of a quiet core each). Free Colab T4: not run here.
 
 # %%
 import math
@@ -35,7 +35,14 @@ import torch
 from scipy.stats import binomtest, hypergeom
 from torch import Tensor
 
-from pudm_lite.course.checks.c04 import check_04_1, check_04_2, check_04_3, check_04_4, check_04_5
+from pudm_lite.course.checks.c04 import (
+    check_04_1,
+    check_04_2,
+    check_04_3,
+    check_04_4,
+    check_04_5,
+    check_04_6,
+)
 from pudm_lite.course.labs import smooth
 from pudm_lite.course.widgets.w04 import Samples, widget04_browser
 from pudm_lite.datasets import data_folder, mnist
@@ -69,15 +76,6 @@ def lab_experiment(method: str, **settings):
     """The experiment of this notebook's mode: even digits normal, seed 0."""
     exp = replace(experiment("mnist-even", method, **{**SETTINGS, **settings}), n_samples=N)
     return replace(exp, sampler_steps=4) if MODE == "fast" else exp
-
-
-def plain_log(ax) -> None:
-    """A logarithmic y axis whose ticks are plain numbers."""
-    ax.set_yscale("log")
-    low, high = ax.get_ylim()
-    ticks = [m * 10.0**k for k in range(-2, 5) for m in (1, 2, 5) if low <= m * 10.0**k <= high]
-    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
 
 
 def rows_of(name: str) -> list[dict]:
@@ -133,7 +131,7 @@ style.show(
 # %% [markdown]
 # **Reading it.** In $\mathcal U$ every odd digit is there, about 500 of each, hidden among ten times as many even digits. $\mathcal S$ is as large as that hidden part and looks just like it: this is what the mixture of Eq. 13 assumes, that the labelled sensitive images and the hidden ones come from one distribution. If your $\mathcal S$ lacked the sevens, the method would go on drawing sevens.
 #
-# ### Exercise 04.1: the split
+# ### Exercise 04.1: the split (3 points, 15 minutes)
 #
 # Write `split_u_s`: from labels, the normal classes, three counts and a seed, draw the positions of $\mathcal U$ (shuffled) and of $\mathcal S$. Exact counts, no image twice, $\mathcal U$ and $\mathcal S$ disjoint, and the seed decides everything.
 #
@@ -246,12 +244,13 @@ for ax, term, title in ((axes[0], "L_U_minus", "U, unlabeled"), (axes[1], "L_S_m
         look = {"color": style.COLOUR[method], "lw": 2.4 if front else 1.6, "zorder": 3 if front else 2}
         ax.plot(*smooth(done.curves[term], 25), DASH[method], label=method, **look)
     ax.set(title=title, xlabel="training step")
-    plain_log(ax)
+    style.plain_log(ax)
 axes[0].set_ylabel("noise error ℓ (sum over pixels)")
 axes[1].legend()
 style.show(
     figure,
-    alt="Noise error by training step: on U the methods' lines coincide, on S that of nnpu lies above the others",
+    alt="Noise error by training step: on U three lines close together, nnpu's a little above the other two; on S nnpu's "
+    "is level from step 300 on, where those of unsupervised and supervised go on falling",
 )
 
 print(f"last quarter{'U':>9s}{'S':>9s}{'S - U':>9s}")
@@ -364,7 +363,7 @@ for method, rate in rates.items():
         assert math.isclose((rate.rate - p) ** 2, 1.959964**2 * p * (1 - p) / rate.n, rel_tol=1e-4, abs_tol=1e-9)
 
 # %% [markdown]
-# ### Exercise 04.2: Wilson's interval
+# ### Exercise 04.2: Wilson's interval (2 points, 10 minutes)
 #
 # Write `wilson(k, n, z)`, the formula above.
 #
@@ -390,7 +389,7 @@ def wilson(k: int, n: int, z: float) -> tuple[float, float]:
 check_04_2(wilson)
 
 # %% [markdown]
-# ### Exercise 04.3: how many samples?
+# ### Exercise 04.3: how many samples? (2 points, 15 minutes)
 #
 # Write `samples_needed(p, width, z)`: the smallest $n$ for which Wilson's interval around a rate $\hat p = p$ is at most `width` wide (high − low). Take $\hat p = p$ exactly; $pn$ need not be a whole number.
 #
@@ -461,7 +460,8 @@ axes[0].invert_yaxis()
 axes[2].legend(*axes[0].get_legend_handles_labels(), loc="upper right", fontsize=9)
 style.show(
     figure,
-    alt="Rates with intervals: unsupervised and supervised near 0.91, the PU methods well above; the paper's beside",
+    alt="Rates of the runs with intervals, the paper's beside them: unsupervised and supervised between 0.88 and 0.92, "
+    "nnpu, abspu and pn between 0.97 and 0.99",
 )
 for row in short:
     if "clamped_share" in row:
@@ -493,7 +493,7 @@ assert math.isclose(frechet_distance(x, y), by_formula)
 print(f"one dimension: {by_formula:.4f} by the formula, {frechet_distance(x, y):.4f} by pudm_lite")
 
 # %% [markdown]
-# ### Exercise 04.4: in any dimension
+# ### Exercise 04.4: in any dimension (3 points, 15 minutes)
 #
 # Write `frechet(mean_x, cov_x, mean_y, cov_y)`. A matrix root has the roots of the matrix's eigenvalues, so you need no matrix root: the trace is their sum.
 #
@@ -578,7 +578,7 @@ for method, marker in (("unsupervised", "o"), ("nnpu", "^")):
 floors = [np.mean([frechet_floor(real, n, seed) for seed in range(4)]) for n in sizes]
 ax.plot(sizes, floors, "-.", marker="x", color="grey", label="real digits (floor)")
 ax.set(xscale="log", xlabel="samples n", ylabel="Fréchet distance (judge features²)")
-plain_log(ax)
+style.plain_log(ax)
 ax.set_xticks(sizes, sizes)
 ax.legend()
 style.show(
@@ -649,7 +649,7 @@ print(f"accuracy {data.judge.accuracy:.4f}; normal called normal {kept:.4f}, sen
 #
 # cut off at 0 and 1 (Rogan and Gladen 1978). We report the raw rate, which compares with the paper, and this one beside it.
 #
-# ### Exercise 04.5: the rate behind the rate
+# ### Exercise 04.5: the rate behind the rate (2 points, 10 minutes)
 #
 # Write `true_rate(rate, kept, caught)`: the formula for $p$, kept inside $[0, 1]$. (`kept` is $a$, `caught` is $b$.)
 #
@@ -781,7 +781,7 @@ for ax, label in ((axes[0], "non-sensitive rate"), (axes[1], "Fréchet distance 
     ax.set(xscale="log", xlabel="assumed beta", ylabel=label, title=f"nnpu, {sweep[0]['steps']:,} steps", xticks=betas)
     ax.set_xticklabels([f"{beta:g}" for beta in betas], fontsize=9)
     ax.minorticks_off()
-plain_log(axes[1])
+style.plain_log(axes[1])
 axes[0].legend()
 style.show(
     figure,
@@ -802,11 +802,51 @@ for seed in sorted({row["seed"] for row in rows_of("beta_sweep")}):
 #
 # ### Few labelled images: the method's fault, or the batch's?
 #
-# *The question: what becomes of the method when $\mathcal S$ holds 50 images instead of 2,500?* Algorithm 1 draws "a mini-batch $\mathcal B$ from datasets $(\mathcal U, \mathcal S)$" (line 2). Read as one **pooled** batch, most batches hold no image of $\mathcal S$ at all, and then $\mathcal L_{\mathcal S}^- = 0$ in line 3: nothing is subtracted. Where $\mathcal S$ is in a batch, a mean over its one or two images enters with the full weight $\beta$. So the expected weight is not $\beta$ but
+# *The question: what becomes of the method when $\mathcal S$ holds 50 images instead of 2,500?* Algorithm 1 draws "a mini-batch $\mathcal B$ from datasets $(\mathcal U, \mathcal S)$" (line 2). Read as one **pooled** batch, most batches hold no image of $\mathcal S$ at all, and then $\mathcal L_{\mathcal S}^- = 0$ in line 3: nothing is subtracted. Where $\mathcal S$ is in a batch, a mean over its one or two images enters with the full weight $\beta$. How much is subtracted on the average over batches? Work it out, or read on: the answer stands below the exercise.
+#
+# ### Exercise 04.6*: the bias of a pooled batch (3 points, 45 minutes)
+#
+# Take a set so small that all its batches can be written down. Its errors are given and fixed: `l_u` of $N$ images of $\mathcal U$, `l_s` of $M$ images of $\mathcal S$. A batch is any `size` of the $N+M$ images, none of them twice, and each batch is as probable as any other. In a batch $\mathcal L_{\mathcal U}^-$ and $\mathcal L_{\mathcal S}^-$ are means over the images that *it* holds of either group; a group that is absent has 0. Write `pooled_batches(l_u, l_s, beta, size)` and return three numbers:
+#
+# 1. *derived*: the expectation of $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-$ over all batches, as a formula of the means of `l_u` and `l_s`, of $N$, $M$, `size` and $\beta$. No loop;
+# 2. *counted*: the same, by going through all batches. This is the test of your derivation;
+# 3. *stepped*: what Algorithm 1 makes of it. In the step of a batch $\mathcal L_{\mathcal S}^-$ has the factor $-\beta$ (line 5), or $+\beta$ where $\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^- < 0$ (line 7). (The push is left aside.) Return the mean of this factor over all batches, where a batch without an image of $\mathcal S$ counts as 0.
+#
+# <details><summary>Hint</summary>
+#
+# For 1: *which* images of $\mathcal S$ a batch holds is chance, so wherever there are any, their mean has the expectation of the mean of `l_s`. What is left is the probability that there are any: `1 - math.comb(N, size) / math.comb(N + M, size)`. The same holds for $\mathcal U$. For 2 and 3: `combinations(range(N + M), size)`, where numbers below $N$ are images of $\mathcal U$.
+# </details>
+
+# %% tags=["exercise"]
+def pooled_batches(l_u: Tensor, l_s: Tensor, beta: float, size: int) -> tuple[float, float, float]:
+    """What pooled batches of `size` make of L_U - beta L_S. l_u: (N,), l_s: (M,), noise errors. size: 1 to N + M.
+
+    Returns (derived, counted, stepped): see above.
+    """
+    # BEGIN SOLUTION
+    n_u, n = len(l_u), len(l_u) + len(l_s)
+    some_u, some_s = (1 - math.comb(n - k, size) / math.comb(n, size) for k in (n_u, n - n_u))
+    derived = float(some_u * l_u.mean() - beta * some_s * l_s.mean())
+    counted = stepped = 0.0
+    for chosen in map(torch.tensor, combinations(range(n), size)):
+        u, s = l_u[chosen[chosen < n_u]], l_s[chosen[chosen >= n_u] - n_u]
+        normal = (float(u.mean()) if len(u) else 0.0) - beta * (float(s.mean()) if len(s) else 0.0)
+        counted += normal
+        if len(s):
+            stepped += beta if normal < 0 else -beta
+    return derived, counted / math.comb(n, size), stepped / math.comb(n, size)
+    # END SOLUTION
+
+
+# %%
+check_04_6(pooled_batches)
+
+# %% [markdown]
+# So the expected weight of $\mathcal L_{\mathcal S}^-$ is not $\beta$ but
 #
 # $$\beta\; P(n_s \ge 1),$$
 #
-# with $n_s$ the number of images of $\mathcal S$ in a batch. That is a **bias**, and no small one with few labels (the cell's first lines).
+# with $n_s$ the number of images of $\mathcal S$ in a batch. That is a **bias**, and no small one with few labels (the next cell's first lines). And the clamp can only make it worse: the steps that it turns round all hold images of $\mathcal S$.
 #
 # Two ways out. Divide each group's sum by the number *expected* of it, $\mathbb E[n_s]$, and not by the number realised: then the rare image counts for those that were not drawn. Or draw **two streams**, a fixed number from each set: then no batch is without. Both leave the expectation of $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ where it belongs, which a set small enough to write down *all* its batches shows exactly, without chance:
 

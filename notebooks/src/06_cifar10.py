@@ -173,7 +173,7 @@ axes[1].legend(loc="upper right")
 style.show(figure, alt="Images by class: in U the normal classes are ten times as frequent; S holds only sensitive classes")
 
 # %% [markdown]
-# ### Exercise 06.1: a group of classes
+# ### Exercise 06.1: a group of classes (1 point, 5 minutes)
 #
 # Write `is_normal(labels, classes, normal)`: which images belong to the normal group. A label is a place in `classes`; `normal` is a list of *names*. (Every data set has an order of its own: "ship" is class 8 in CIFAR10 and in STL10, "car" is class 2 in STL10 and is called "automobile" in CIFAR10, class 1. So go by names.)
 #
@@ -203,7 +203,7 @@ check_06_1(is_normal)
 #
 # $$\text{steps} = \left\lceil \frac{\text{epochs}\cdot(N + M)}{\text{batch}} \right\rceil .$$
 #
-# ### Exercise 06.2: steps
+# ### Exercise 06.2: steps (1 point, 5 minutes)
 #
 # Write `steps_of(epochs, images, batch)`.
 #
@@ -405,7 +405,7 @@ Markdown("\n\n".join(only_shown(number) for number in (2, 3)))
 #
 # Where the axes are independent, $C_x$ and $C_y$ are diagonal, and the root is that of each number: what remains can be read.
 #
-# ### Exercise 06.3: axis by axis
+# ### Exercise 06.3: axis by axis (2 points, 10 minutes)
 #
 # Write `frechet_axes(mean_x, var_x, mean_y, var_y)` for two Gaussians with independent axes, given their means and variances.
 #
@@ -448,7 +448,7 @@ for method, distances in measured.items():
     print(f"{method:20s}" + "  ".join(f"n = {n}: {d:.2f}" for n, d in zip(sizes, distances, strict=True)))
 
 # %% [markdown]
-# ### Exercise 06.4: to infinity
+# ### Exercise 06.4: to infinity (2 points, 15 minutes)
 #
 # If the distance is about $d_\infty + c/n$, then a line through the distances, drawn over $1/n$, meets the axis at $d_\infty$, the distance of endlessly many samples (Chong and Forsyth 2020 do this with FID). Write `at_infinity(n, distance)`: the value of the least-squares line at $1/n = 0$.
 #

@@ -251,7 +251,7 @@ style.show(figure, alt="Noise error by training step: that of the few learned im
 #
 # *The question: does a sample stand in the training set?* For each sample find the training image nearest to it, and compare with how near *held-out* real images come. The distance is the root of the mean squared difference, in grey levels (0 to 255).
 #
-# ### Exercise 07.1: the nearest neighbour
+# ### Exercise 07.1: the nearest neighbour (2 points, 15 minutes)
 #
 # Write `nearest(samples, train)`: for each sample the distance to its nearest training image. Both are uint8.
 #
@@ -368,7 +368,7 @@ for method, done in RUNS.items():
 #
 # **Paired or not?** Runs of one seed that share the split, the initial weights, the draws and the noise of the samples are *not* independent: they are pairs, and the test for pairs asks whether the differences within a seed have mean 0. The course's own runs are made so, therefore every table of them (the README's, section 9 below, `pudm report`) uses the paired $t$-test over the seeds that two methods have in common, and says so under the table. The paper says "pair-wise $t$-test" and not whether it is paired; it prints means and standard deviations, from which the differences within a seed cannot be had. So for *its* tables Welch's test is the one that can be computed, and this section works with that.
 #
-# ### Exercise 07.2: t and its degrees of freedom
+# ### Exercise 07.2: t and its degrees of freedom (2 points, 15 minutes)
 #
 # Write `welch(a, b)`. The groups may have unlike sizes.
 #
@@ -396,7 +396,7 @@ check_07_2(welch)
 # %% [markdown]
 # A table prints in **bold** the best method, and every method that the test at 5 % does not tell from the best. Rates are better when high, distances when low.
 #
-# ### Exercise 07.3: what is bold
+# ### Exercise 07.3: what is bold (2 points, 15 minutes)
 #
 # Write `bold(groups, higher)`, with Welch's test. `welch_t_test(a, b)` of `pudm_lite.measures.metrics` gives $p$ (two-sided) for two NumPy arrays.
 #
@@ -450,7 +450,7 @@ for number, pick, what in ((2, max, "rate"), (3, min, "FID")):
 #
 # For that one must *assume* means and standard deviations. We shall take those that the paper observed, and that is a weak point which must be said: it is **post-hoc** power. It asks: "were the truth exactly what was seen, how often would a repeat see it?" About the experiment that was made it says nothing which $p$ does not say already (a $p$ at the border of 5 % always has a power of about one half). Its use is to plan the *next* one. And the observed standard deviations, of five runs, are off by 35 % in either direction, so the number of seeds that is needed, which goes with their square, is known to a factor of about two.
 #
-# ### Exercise 07.4: power
+# ### Exercise 07.4: power (3 points, 20 minutes)
 #
 # Write `power(mean_a, sd_a, mean_b, sd_b, seeds, repeats)`: the share of `repeats` experiments of `seeds` runs a method in which Welch's test has $p < 0.05$.
 #

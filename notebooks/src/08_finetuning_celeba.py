@@ -212,7 +212,7 @@ print(f"mean over these levels: its own {np.mean(errors['its own']):.0f}, anothe
 #
 # $$t_k = \operatorname{round}\!\left(T - k\,\frac TS\right) - 1, \qquad k = 0, \dots, S-1 .$$
 #
-# ### Exercise 08.1: the steps that DDIM visits
+# ### Exercise 08.1: the steps that DDIM visits (1 point, 10 minutes)
 #
 # Write `ddim_timesteps(total, steps)`. Halves are rounded to the even number, as `round` does in PyTorch, NumPy and Python.
 #
@@ -393,7 +393,7 @@ style.show(
 #
 # The training is short, and one seed is one seed: Section 8 has longer runs, and three.
 #
-# ### Exercise 08.2: half-way
+# ### Exercise 08.2: half-way (2 points, 10 minutes)
 #
 # To compare speeds one needs a number. Write `half_way(steps, rates)`: the step at which the rate has come half of its way from its first to its last value, on straight lines between the stops. Assume that the rates rise.
 #
@@ -424,7 +424,7 @@ check_08_2(half_way)
 #
 # $$4P + 4P + 8P + 4P = 20P \text{ bytes.}$$
 #
-# ### Exercise 08.3: bytes of a training
+# ### Exercise 08.3: bytes of a training (1 point, 10 minutes)
 #
 # Write `training_bytes(parameters, trained, ema)`. Of `parameters` weights only `trained` are trained; the others are *frozen*: they lie in memory, but get no gradient and no moments. The moving average, if there is one, is a copy of all weights.
 #
@@ -524,7 +524,7 @@ style.show(figure, alt="Bars of memory by part for seven ways to train; undivide
 #
 # The shares add up to the whole, and so do their gradients. The same holds for several GPUs.
 #
-# ### Exercise 08.4: the branch of the whole batch
+# ### Exercise 08.4: the branch of the whole batch (2 points, 15 minutes)
 #
 # Write `whole_branch(sums_u, sums_s, counts_u, counts_s, beta)`: is the clamp of Algorithm 1 active, $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^- < 0$? Given are, for each piece, the sum of $\ell$ over its images of $\mathcal U$ and of $\mathcal S$, and how many there were. A piece may hold none of $\mathcal S$.
 #
@@ -546,7 +546,7 @@ def whole_branch(sums_u: Tensor, sums_s: Tensor, counts_u: Tensor, counts_s: Ten
 check_08_4(whole_branch)
 
 # %% [markdown]
-# ### Exercise 08.5: a piece's share
+# ### Exercise 08.5: a piece's share (2 points, 15 minutes)
 #
 # Write `piece_share(l_u, l_s, n_u, n_s, beta, clamped)`, lines 5 and 7 above: what a piece calls `backward()` on, with digits left at an $\ell$ of $10^{-7}$ in single precision. `clamped` is the answer of `whole_branch`.
 #

@@ -52,6 +52,17 @@ def use() -> None:
     plt.rcParams.update(SETTINGS)
 
 
+def plain_log(ax: Any) -> None:
+    """Make the y axis of what is drawn in `ax` logarithmic, with ticks at 1, 2 and 5 times powers of ten, in plain
+    numbers. An axis that spans less than a power of ten would else be labelled 2 x 10^1, or not at all.
+    """
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ticks = [m * 10.0**k for k in range(-4, 6) for m in (1, 2, 5) if low <= m * 10.0**k <= high]
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+
+
 def png(figure: Any) -> bytes:
     """A matplotlib figure as PNG, with its mode below the lower right corner, where it covers nothing."""
     figure.text(0.995, -0.01, f"{mode()} mode", ha="right", va="top", fontsize=7, color="#555555")

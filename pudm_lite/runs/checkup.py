@@ -18,7 +18,7 @@ from ..errors import UserError
 PYTHONS = ((3, 11), (3, 13))
 """The oldest and the newest Python that the tests run on."""
 MEMORY, DISK = 3.0, 2.0
-"""GiB that `pudm figure1` asks for: the peaks of its processes add up to 2.9; its files take a tenth of a GiB."""
+"""GiB that `pudm figure1` asks for: its processes' peaks add up to 2.8, as it prints; its files take a tenth of one."""
 SANDBOXES = {
     "bubblewrap": ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"],
     "unshare": ["unshare", "--user", "--map-root-user", "--pid", "--net", "--mount", "--fork", "true"],

@@ -34,3 +34,14 @@ def test_the_mode_stands_below_an_image_that_fills_its_figure(size, monkeypatch)
     assert black[rows[0] : rows[-1], columns[0] : columns[-1]].all()
     below = found[rows[-1] + 1 :, columns[0] : columns[-1]]
     assert below.min() < 0.6  # and the mode is legible below it
+
+
+def test_a_short_logarithmic_axis_has_ticks_in_plain_numbers():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    axes.plot([0, 1, 2], [0.4, 3.0, 13.0])
+    style.plain_log(axes)
+    assert axes.get_yscale() == "log"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0.5", "1", "2", "5", "10"]
+    assert list(axes.get_yticks(minor=True)) == []

@@ -1,9 +1,14 @@
 """The checks of notebook 01, `ddpm_basics`."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from ...diffusion import Process, eps_from_output, noise_error, q_sample
+from ...sampling import timestep_grid
 from .harness import Function, WrongAnswer, check, expect
 
 
@@ -211,3 +216,124 @@ def check_01_5(ddim_step: Function) -> None:
                     ),
                 },
             )
+
+
+def _posterior_variance(ab_t: Tensor, ab_s: Tensor) -> Tensor:
+    return (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """What 01.6 is given, and where it ends: `end()` is right, its arguments make the typical mistakes."""
+
+    x: Tensor
+    noise: Tensor
+    grid: Tensor
+    alpha_bar: Tensor
+    slope: Tensor
+    shift: Tensor
+
+    def end(
+        self,
+        levels: Tensor | None = None,
+        asked: Tensor | None = None,
+        drawn: Tensor | None = None,
+        alpha: Callable[[Tensor, Tensor], Tensor] = lambda ab_t, ab_s: ab_t / ab_s,
+        weight: Callable[[Tensor, Tensor], Tensor] = lambda ab_t, ab_s: _posterior_variance(ab_t, ab_s).sqrt(),
+        guess: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x, eps, ab: (x - (1 - ab).sqrt() * eps) / ab.sqrt(),
+    ) -> Tensor:
+        """levels: alpha_bar where each step starts, and where the last ends. asked: the network's t at each step.
+        drawn: which noise each step takes. alpha, weight (of the noise): from alpha_bar before and after a step.
+        guess: x_0 from x, the network's guess and alpha_bar. Returns (B, D).
+        """
+        one = torch.ones(1, dtype=torch.float64)
+        levels = torch.cat([self.alpha_bar[self.grid], one]) if levels is None else levels
+        asked = self.grid if asked is None else asked
+        noise = self.noise if drawn is None else self.noise[drawn]
+        x = self.x
+        for k, (ab_t, ab_s) in enumerate(pairwise(levels)):
+            eps = self.slope[asked[k]] * x + self.shift[asked[k]]
+            a = alpha(ab_t, ab_s)
+            on_x0, on_x = ab_s.sqrt() * (1 - a) / (1 - ab_t), a.sqrt() * (1 - ab_s) / (1 - ab_t)
+            x = on_x0 * guess(x, eps, ab_t) + on_x * x + weight(ab_t, ab_s) * noise[k]
+        return x
+
+    def ddim(self) -> Tensor:
+        x = self.x
+        for k, t in enumerate(self.grid):
+            ab_t = self.alpha_bar[t]
+            ab_s = self.alpha_bar[self.grid[k + 1]] if k + 1 < len(self.grid) else torch.ones_like(ab_t)
+            eps = self.slope[t] * x + self.shift[t]
+            x = _mixed(ab_s, (x - (1 - ab_t).sqrt() * eps) / ab_t.sqrt(), eps)
+        return x
+
+
+@check("01.6", "ancestral", points=3)
+def check_01_6(ancestral: Function) -> None:
+    """A sampler made of posteriors over a few of T steps, with a network that guesses along a line, pixel by pixel."""
+    steps, few, pixels = 15, 4, 5
+    for _ in range(2):
+        alpha_bar, grid = _schedule(steps), timestep_grid(steps, few)
+        walk = _Walk(
+            _normal(3, pixels),
+            _normal(few, 3, pixels),
+            grid,
+            alpha_bar,
+            0.5 + torch.rand(steps, pixels, dtype=torch.float64),
+            0.5 * _normal(steps, pixels),
+        )
+        levels = torch.cat([alpha_bar[grid], torch.ones(1, dtype=torch.float64)])
+        early, first = levels[:-1], torch.cat([levels[:-1], alpha_bar[:1]])
+
+        def alone(ab_t: Tensor, ab_s: Tensor, alpha_bar: Tensor = alpha_bar) -> Tensor:
+            """alpha of the one step from t to t - 1."""
+            return ab_t / alpha_bar[int((alpha_bar == ab_t).nonzero()) - 1]
+
+        expect(
+            ancestral(walk.x, walk.noise, grid, alpha_bar, walk.slope, walk.shift),
+            walk.end(),
+            {
+                "the walk stops at the last step of the grid, where the picture is still noisy: one step is left, from "
+                "there to alpha_bar = 1": walk.end(early),
+                "the last step goes to the clean picture, where alpha_bar is 1; alpha_bar[0] is what is left after the "
+                "first step of noise": walk.end(first),
+                "your last step adds noise, which nothing takes away any more: at alpha_bar = 1 the posterior has no "
+                "variance": walk.end(weight=lambda ab_t, ab_s: (1 - ab_t / ab_s).sqrt()),
+                "1 - alpha is the variance of the step forward (Ho et al.'s other choice); the posterior's was asked "
+                "for": walk.end(weight=lambda ab_t, ab_s: (1 - ab_t / ab_s).sqrt() * (ab_s < 1)),
+                "the noise is multiplied by the *root* of the variance": walk.end(weight=_posterior_variance),
+                "you added no noise at all: x_s is drawn from the posterior, its mean is not enough": walk.end(
+                    weight=lambda ab_t, ab_s: 0 * ab_t
+                ),
+                "that is DDIM, which keeps the guessed noise; here x_s is drawn from the posterior": walk.ddim(),
+                "each step takes noise of its own: noise[k], not the same one again and again": walk.end(
+                    drawn=torch.zeros_like(grid)
+                ),
+                "the grid leaves steps out, so alpha of a step is alpha_bar[t] / alpha_bar[s], with s the *next of the "
+                "grid*, not t - 1": walk.end(
+                    alpha=alone, weight=lambda ab_t, ab_s: ((1 - ab_s) / (1 - ab_t) * (1 - alone(ab_t, ab_s))).sqrt()
+                ),
+                "alpha of a step is alpha_bar[t] / alpha_bar[s]; you took alpha_bar[t]": walk.end(
+                    alpha=lambda ab_t, ab_s: ab_t,
+                    weight=lambda ab_t, ab_s: (1 - ab_s).sqrt(),
+                ),
+                "ask the network where x is, at t; you asked at the step it goes to": walk.end(
+                    asked=torch.cat([grid[1:], torch.zeros(1, dtype=torch.int64)])
+                ),
+                "slope and shift are counted by t, as alpha_bar is; you took row k, the number of the visit": walk.end(
+                    asked=torch.arange(few)
+                ),
+                "the posterior takes a picture: first x_0 from the guessed noise (Eq. 6 solved for it); you put the "
+                "noise in its place": walk.end(guess=lambda x, eps, ab: eps),
+                "x_0 from Eq. 6: divide by sqrt(alpha_bar[t])": walk.end(
+                    guess=lambda x, eps, ab: x - (1 - ab).sqrt() * eps
+                ),
+                "do not clip the predicted x_0 here: this data need not lie in [-1, 1]": walk.end(
+                    guess=lambda x, eps, ab: ((x - (1 - ab).sqrt() * eps) / ab.sqrt()).clamp(-1, 1)
+                ),
+                "your result is nan: either your posterior divides by 1 - alpha_bar[s], which is 0 at the last step "
+                "(01.4), or you go through the grid from its end, where a variance would be negative": (
+                    walk.x * torch.nan
+                ),
+            },
+        )

@@ -1,5 +1,6 @@
-"""The checks of notebook 02: the push of Eq. 11, its slope, the risk of Eq. 12, the scale of l, the best l."""
+"""The checks of notebook 02: the push of Eq. 11, its slope, the risk of Eq. 12, the scale of l, the best l; a bug."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -215,3 +216,92 @@ def check_02_5(best: Function) -> None:
             "your l is negative: exp(-l) = p_u / (p_u + p_s) has a minus in it": -want,
         },
     )
+
+
+def _of_each_image(off: Tensor) -> Tensor:
+    return off.square().flatten(1).mean(1)
+
+
+def _of_nobody(off: Tensor) -> Tensor:
+    """The bug that notebook 02 plants: the right total, cut up so that each number mixes pixels of all images."""
+    return off.square().reshape(-1, len(off)).mean(0)
+
+
+def _eq_12(l_u: Tensor, l_s: Tensor) -> Tensor:
+    return l_u.mean() + risks.bce_sensitive(l_s).mean()
+
+
+def _loop(
+    x_u: Tensor,
+    x_s: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    alpha_bar: Tensor,
+    learning_rate: float,
+    errors: Callable[[Tensor], Tensor] = _of_each_image,
+    risk: Callable[[Tensor, Tensor], Tensor] = _eq_12,
+    late: bool = False,
+) -> Tensor:
+    """The loop of 02.6. errors: l (B,) from how far each guess is off (B, C, H, W). risk: from l of U and of S.
+
+    late: whether l is recorded after the step. Returns (K, 2), the mean l of U and of S at each step.
+    """
+    n_u = x_u.shape[1]
+    parameters = [torch.zeros(x_u.shape[2:], dtype=eps.dtype) for _ in range(2)]
+    log = []
+    for u, s, steps, noise in zip(x_u, x_s, t, eps, strict=True):
+        gain, shift = (one.requires_grad_() for one in parameters)
+        ab = alpha_bar[steps].view(-1, 1, 1, 1)
+        x_t = ab.sqrt() * torch.cat([u, s]) + (1 - ab).sqrt() * noise
+        l = errors(noise - gain * x_t - shift)
+        found = torch.autograd.grad(risk(l[:n_u], l[n_u:]), (gain, shift))
+        parameters = [(one - learning_rate * slope).detach() for one, slope in zip((gain, shift), found, strict=True)]
+        if late:
+            l = errors(noise - parameters[0] * x_t - parameters[1])
+        log.append(torch.stack([l[:n_u].mean(), l[n_u:].mean()]).detach())
+    return torch.stack(log)
+
+
+@check("02.6", "mended_loop", points=3)
+def check_02_6(mended_loop: Function) -> None:
+    """mended_loop(...): the loop without the planted bug, on images of other shapes than the notebook's."""
+    for n_u, n_s, shape in ((5, 3, (1, 4, 3)), (4, 4, (2, 3, 4))):
+        steps, n = 5, n_u + n_s
+        x_u, x_s = (2 * torch.rand(steps, k, *shape, dtype=torch.float64) - 1 for k in (n_u, n_s))
+        x_s = x_s.abs()  # unlike those of U
+        t, eps = torch.randint(1, 8, (steps, n)), torch.randn(steps, n, *shape, dtype=torch.float64)
+        alpha_bar = torch.linspace(0.9, 0.1, 8, dtype=torch.float64)
+        given = (x_u, x_s, t, eps, alpha_bar, float(3 + torch.rand(())))
+        right = _loop(*given)
+        expect(
+            mended_loop(*given),
+            right,
+            {
+                "that is the colleague's loop still. Its total is right, the numbers in it are not: ask which entries "
+                "of `off` end up in l[0]": _loop(*given, errors=_of_nobody),
+                "you changed the scale: the mean over pixels was no mistake (it is what makes the push awake)": _loop(
+                    *given, errors=lambda off: off.square().flatten(1).sum(1)
+                ),
+                "the push has gone: that is Eq. 9, with S as a watcher": _loop(*given, risk=lambda u, s: u.mean()),
+                "that learns S like U: for y = 1 Eq. 11 has the push": _loop(
+                    *given, risk=lambda u, s: u.mean() + s.mean()
+                ),
+                "the push has the wrong sign now; it had the right one": _loop(
+                    *given, risk=lambda u, s: u.mean() - risks.bce_sensitive(s).mean()
+                ),
+                "that maximises l on S, which has no floor (Section 2); the push was right": _loop(
+                    *given, risk=lambda u, s: u.mean() - s.mean()
+                ),
+                "you took the push of the mean error; each image of S has its own, and so it was": _loop(
+                    *given, risk=lambda u, s: u.mean() + risks.bce_sensitive(s.mean())
+                ),
+                "you weighed the groups by their sizes: Eq. 12 takes two means, and so did the loop": _loop(
+                    *given, risk=lambda u, s: torch.cat([u, risks.bce_sensitive(s)]).mean()
+                ),
+                "U and S are exchanged: those of U come first": _loop(*given, risk=lambda u, s: _eq_12(s, u)),
+                "the log is of l before the step, as the loop has it; yours is of l after it": _loop(*given, late=True),
+                "t counts from 0, so alpha_bar[t] was right": _loop(x_u, x_s, t - 1, *given[3:]),
+                "the columns are U and S, in this order": right.flip(1),
+                "one row a step, the columns are U and S": right.T,
+            },
+        )

@@ -1,4 +1,4 @@
-"""The checks of notebook 03: the mixture, the risks of Eqs. 18 and 19, Algorithm 1, |.|, and a variance."""
+"""The checks of notebook 03: the mixture, the risks of Eqs. 18 and 19, Algorithm 1, |.|, a variance, and a loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ... import risks
+from ...diffusion import Process, ell
 from .. import toy
 from .harness import Function, WrongAnswer, check, expect, slopes
 
@@ -287,3 +288,132 @@ def check_03_6(risk_variance: Function) -> None:
         },
         tolerance=1e-3,
     )
+
+
+Objective = Callable[[Tensor, Tensor, float], Tensor]
+Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, float, Tensor, float, float]
+
+
+def _train(
+    x_u: Tensor,
+    x_s: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    alpha_bar: Tensor,
+    std: float,
+    centre: Tensor,
+    beta: float,
+    learning_rate: float,
+    objective: Objective = lambda l_u, l_s, beta: risks.nnpu(l_u, l_s, beta).objective,
+    scale: float = 2.0,
+    kept: bool = False,
+    s_first: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loop of 03.7. objective: what is differentiated, from l_u, l_s and beta. scale: that of l.
+
+    kept: whether gradients of earlier steps are kept and added. s_first: whether the draws of S are taken for U's.
+    Returns the centres after the steps (K, 2), whether line 7 was taken (K,), and L_U - beta L_S at each step (K,).
+    """
+    process, n_u = Process(alpha_bar), x_u.shape[1]
+    before = torch.zeros_like(centre)
+    centres, normals = [], []
+    for u, s, steps, noise in zip(x_u, x_s, t, eps, strict=True):
+        leaf = centre.detach().requires_grad_()
+
+        def guess(x_t: Tensor, t: Tensor, leaf: Tensor = leaf) -> Tensor:
+            ab = alpha_bar[t][:, None]
+            slope = (1 - ab).sqrt() / (ab * std**2 + 1 - ab)
+            return toy.as_images(slope * (x_t.flatten(1) - ab.sqrt() * leaf))
+
+        if s_first:
+            steps, noise = steps.roll(n_u, 0), noise.roll(n_u, 0)
+        l = ell(guess, toy.as_images(torch.cat([u, s])), steps, toy.as_images(noise), process, scale)
+        l_u, l_s = l[:n_u], l[n_u:]
+        (slope,) = torch.autograd.grad(objective(l_u, l_s, beta), leaf)
+        before = before + slope if kept else slope
+        centre = (leaf - learning_rate * before).detach()
+        centres.append(centre)
+        normals.append((l_u.mean() - beta * l_s.mean()).detach())
+    return torch.stack(centres), torch.stack(normals) < 0, torch.stack(normals)
+
+
+def _batches() -> Given:
+    """What 03.7 is given, drawn fresh: a few steps, some of which take line 7, and none of which is near the border."""
+    while True:
+        n_u, n_s, steps = 6, 3, 8
+        alpha_bar = torch.sigmoid(torch.linspace(4, -4, 20, dtype=torch.float64))
+        x_u = 0.3 * torch.randn(steps, n_u, 2, dtype=torch.float64)
+        x_s = 0.3 * torch.randn(steps, n_s, 2, dtype=torch.float64) + torch.tensor([0.9, 0.2], dtype=torch.float64)
+        t = torch.randint(1, 20, (steps, n_u + n_s))
+        eps = torch.randn(steps, n_u + n_s, 2, dtype=torch.float64)
+        centre = 0.3 * torch.randn(2, dtype=torch.float64)
+        given: Given = (x_u, x_s, t, eps, alpha_bar, 0.3, centre, float(0.5 + 0.2 * torch.rand(())), 0.1)
+        centres, clamped, normals = _train(*given)
+        if 2 <= clamped.sum() <= steps - 2 and normals.abs().min() > 0.02 and centres.abs().max() < 5:
+            return given
+
+
+@check("03.7", "train_centre", points=3)
+def check_03_7(train_centre: Function) -> None:
+    """train_centre(...): Algorithm 1 from batches to the centre of the model, by plain gradient descent."""
+    for _ in range(2):
+        given = _batches()
+        centre, rate = given[6], given[8]
+        answer = train_centre(*given)
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise WrongAnswer(
+                "return two things: the centres after each step (K, 2), and whether line 7 was taken (K,)"
+            )
+        right, clamped, _ = _train(*given)
+
+        def by(objective: Objective, given: Given = given) -> Tensor:
+            return _train(*given, objective=objective)[0]
+
+        def normal(l_u: Tensor, l_s: Tensor, beta: float) -> Tensor:
+            return l_u.mean() - beta * l_s.mean()
+
+        def push(l_s: Tensor) -> Tensor:
+            return risks.bce_sensitive(l_s).mean()
+
+        started = torch.cat([centre[None], right[:-1]])
+        expect(
+            answer[0],
+            right,
+            {
+                "that is where each step started: return the centre *after* it": started,
+                "the centre has not moved: is the new one kept for the next step?": centre.expand_as(right),
+                "the gradients of earlier steps are added up: each step follows its own (zero_grad)": _train(
+                    *given, kept=True
+                )[0],
+                "that climbs: a step goes *against* the gradient": _train(*given[:-1], -rate)[0],
+                "you followed Eq. 18 all the way: line 7 is missing": by(lambda u, s, b: b * push(s) + normal(u, s, b)),
+                "you differentiated Eq. 19 itself: where the normal part is negative Algorithm 1 does not stand still "
+                "but climbs back (line 7)": by(lambda u, s, b: b * push(s) + normal(u, s, b).clamp(min=0)),
+                "in line 7 the push is left out; you kept it": by(lambda u, s, b: b * push(s) + normal(u, s, b).abs()),
+                "you lower L_U - beta L_S where it is negative: line 7 has a minus in front": by(
+                    lambda u, s, b: normal(u, s, b) + (b * push(s) if normal(u, s, b) >= 0 else 0 * push(s))
+                ),
+                "the push beta L_S^+ is missing in line 5": by(lambda u, s, b: normal(u, s, b).abs()),
+                "beta is missing in front of the push": by(
+                    lambda u, s, b: push(s) + normal(u, s, b) if normal(u, s, b) >= 0 else -normal(u, s, b)
+                ),
+                "beta is missing in front of L_S^-": by(
+                    lambda u, s, b: b * push(s) + normal(u, s, 1) if normal(u, s, 1) >= 0 else -normal(u, s, 1)
+                ),
+                "that is Eq. 9: S is not used": by(lambda u, s, b: u.mean()),
+                "that is Eq. 12: it takes all of U for normal": by(lambda u, s, b: u.mean() + push(s)),
+                "l is the *sum* over the two coordinates (Eq. 8); you averaged them": _train(*given, scale=1.0)[0],
+                "t and eps hold the draws of U first, then those of S": _train(*given, s_first=True)[0],
+                "the first step alone was taken; there are K": right[:1],
+                "that is the last centre alone: return the centre after each step, (K, 2)": right[-1],
+            },
+            tolerance=1e-5,
+        )
+        expect(
+            answer[1],
+            clamped.double(),
+            {
+                "`clamped` is turned around: it is True where L_U - beta L_S < 0": (~clamped).double(),
+                "`clamped`: one number was expected for each step": clamped.double().mean(),
+            },
+        )

@@ -1,7 +1,7 @@
-"""Checks of notebook 04: the split of Table 1, intervals, a judge that errs, the Fréchet distance."""
+"""Checks of notebook 04: the split of Table 1, intervals, a judge that errs, the Fréchet distance, pooled batches."""
 
 import math
-from itertools import pairwise
+from itertools import combinations, combinations_with_replacement, pairwise
 from typing import Any
 
 import torch
@@ -245,3 +245,116 @@ def check_04_5(true_rate: Function) -> None:
             want,
             {"a rate outside 0..1 came out: chance can push it there; cut it off": (raw - (1 - caught)) / slope},
         )
+
+
+Batch = tuple[list[float], list[float]]
+"""The errors of the images of U and of S in one batch."""
+
+
+def _mean(errors: list[float]) -> float:
+    return sum(errors) / len(errors) if errors else 0.0
+
+
+def _normal(batch: Batch, beta: float) -> float:
+    return _mean(batch[0]) - beta * _mean(batch[1])
+
+
+@check("04.6", "pooled_batches", points=3)
+def check_04_6(pooled_batches: Function) -> None:
+    """Against all batches: of a set where no step is turned round, of one where some are, of one with few images of U.
+
+    l are multiples of 1/8, and beta of 1/16, so that no sum is rounded at the border of the clamp.
+    """
+    for n_u, n_s, size, least, turns in ((6, 2, 3, 4, False), (5, 2, 3, 48, True), (3, 3, 2, 32, True)):
+        while True:
+            l_u = (torch.randint(8, 24, (n_u,)) / 8).double()
+            l_s = (torch.randint(least, least + 24, (n_s,)) / 8).double()
+            beta = float(torch.randint(3, 6, ())) / 16
+            with_s = [_normal(batch, beta) < 0 for batch in _every(l_u, l_s, size) if batch[0] and batch[1]]
+            if any(with_s) == turns and not all(with_s):
+                break
+        _expect_batches(pooled_batches, l_u, l_s, beta, size)
+
+
+def _every(l_u: Tensor, l_s: Tensor, size: int, again: bool = False) -> list[Batch]:
+    """All pooled batches of a size. again: with those that hold an image twice."""
+    both = [(l, False) for l in l_u.tolist()] + [(l, True) for l in l_s.tolist()]
+    chosen = (combinations_with_replacement if again else combinations)(both, size)
+    return [([l for l, is_s in b if not is_s], [l for l, is_s in b if is_s]) for b in chosen]
+
+
+def _expect_batches(pooled_batches: Function, l_u: Tensor, l_s: Tensor, beta: float, size: int) -> None:
+    n_u, n_s, n = len(l_u), len(l_s), len(l_u) + len(l_s)
+    answer = pooled_batches(l_u, l_s, beta, size)
+    if not isinstance(answer, tuple | list) or len(answer) != 3:
+        raise WrongAnswer("return three numbers: `return derived, counted, stepped`")
+
+    def without(k: int) -> float:
+        """The share of batches that hold none of k given images."""
+        return math.comb(n - k, size) / math.comb(n, size)
+
+    u, s = float(l_u.mean()), float(l_s.mean())
+    some_u, some_s = 1 - without(n_u), 1 - without(n_s)
+    expect(
+        answer[0],
+        some_u * u - beta * some_s * s,
+        {
+            "derived: that is what it should be, without the bias: a batch without an image of S takes nothing away": u
+            - beta * s,
+            "derived: a batch may also be without an image of U, and then has L_U = 0": u - beta * some_s * s,
+            "derived: that is the share of batches *without* an image of S": some_u * u - beta * without(n_s) * s,
+            "derived: an image is in a batch once at most, so the shares are quotients of binomial coefficients; yours "
+            "are those of draws with replacement": (1 - (n_s / n) ** size) * u - beta * (1 - (n_u / n) ** size) * s,
+            "derived: the mean over a batch's images of S counts fully whether there are one or two; you weighed it by "
+            "their share of the batch": n_u / n * u - beta * n_s / n * s,
+            "derived: that is the number of images of S that a batch holds on average; what counts is whether it holds "
+            "one at all": some_u * u - beta * size * n_s / n * s,
+            "derived: beta is missing": some_u * u - some_s * s,
+            "derived: L_S is taken away": some_u * u + beta * some_s * s,
+        },
+        tolerance=1e-6,
+    )
+    every = _every(l_u, l_s, size)
+    risks = [_normal(batch, beta) for batch in every]
+    of_s = [risk for risk, batch in zip(risks, every, strict=True) if batch[1]]
+    expected_u, expected_s = size * n_u / n, size * n_s / n
+    expect(
+        answer[1],
+        _mean(risks),
+        {
+            "counted: batches without an image of S count as well": _mean(of_s),
+            "counted: that is the mean of max{0, L_U - beta L_S}: the maximum is another question": _mean(
+                [max(0.0, risk) for risk in risks]
+            ),
+            "counted: those are sums divided by the sizes that are *expected*; here each group is divided by what the "
+            "batch holds of it": _mean([sum(a) / expected_u - beta * sum(b) / expected_s for a, b in every]),
+            "counted: a batch holds no image twice (itertools.combinations)": _mean(
+                [_normal(batch, beta) for batch in _every(l_u, l_s, size, again=True)]
+            ),
+            "counted: divide by the number of batches": sum(risks),
+            "counted: L_U and L_S are means over the batch's own images, not sums": _mean(
+                [sum(a) - beta * sum(b) for a, b in every]
+            ),
+        },
+        tolerance=1e-6,
+    )
+    alone = "a batch without an image of S counts, and counts 0: it has no L_S to put a factor in front of"
+    turned = [(-1 if risk >= 0 else 1) * beta * bool(batch[1]) for risk, batch in zip(risks, every, strict=True)]
+    expect(
+        answer[2],
+        _mean(turned),
+        {
+            "stepped: the sign is turned: line 5 has -beta in front of L_S, line 7 +beta": -_mean(turned),
+            "stepped: where L_U - beta L_S < 0 the step is turned round (line 7); yours is line 5's in every batch": (
+                -beta * some_s
+            ),
+            "stepped: a batch whose step is turned round counts +beta, not 0": -beta
+            * _mean([risk >= 0 for risk in of_s])
+            * some_s,
+            f"stepped: {alone}": _mean([(-1 if risk >= 0 else 1) * beta for risk in risks]),
+            f"stepped: {alone} ": _mean(turned) / some_s,
+            "stepped: that is the sum; divide by the number of batches": sum(turned),
+            "stepped: that is in units of beta: the factor is -beta or +beta": _mean(turned) / beta,
+        },
+        tolerance=1e-6,
+    )

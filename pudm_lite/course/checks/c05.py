@@ -1,4 +1,4 @@
-"""Checks of notebook 05: tail shares, the naive minimum, best-bin estimation, and what a wrong beta does."""
+"""Checks of notebook 05: tail shares, the naive minimum, best-bin estimation, what a wrong beta does, an estimator."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...priors import Tails, share_over
-from .harness import Function, check, expect
+from .harness import Function, WrongAnswer, check, expect
 
 
 @check("05.1", "tail_shares", points=2)
@@ -179,3 +179,70 @@ def check_05_5(sensitive_left: Function) -> None:
             ).abs(),
         },
     )
+
+
+def _features(n_u: int, n_s: int, d: int, gap: float, share: float) -> tuple[Tensor, Tensor]:
+    """U (n_u, d) with an exact share, and S (n_s, d): two round Gaussians `gap` apart, in a direction drawn anew."""
+    way = torch.nn.functional.normalize(torch.randn(d), dim=0)
+    x_u = torch.randn(n_u, d) + gap * way * (torch.arange(n_u) < round(share * n_u))[:, None]
+    return x_u[torch.randperm(n_u)], torch.randn(n_s, d) + gap * way
+
+
+@check("05.6", "estimate_share", points=3)
+def check_05_6(estimate_share: Function) -> None:
+    """estimate_share(x_u, x_s): judged by what it finds, so that any good estimator passes.
+
+    On features where the two kinds lie apart; where they overlap; and where S is like U, in so many dimensions that a
+    classifier knows its training half by heart. The limits are several standard deviations from what good ones do.
+    """
+
+    def errors(n_u: int, n_s: int, d: int, gap: float, shares: tuple[float, ...]) -> list[float]:
+        found = []
+        for share in shares:
+            got = estimate_share(*_features(n_u, n_s, d, gap, share))
+            expect(got, 0.0, tolerance=1e9)  # a finite number, and only one
+            found.append(float(torch.as_tensor(got).detach()) - share)
+        return found
+
+    apart = errors(1000, 400, 10, 4.0, (0.2, 0.3, 0.45))
+    off = sum(apart) / 3
+    if off > 0.4:
+        raise WrongAnswer(
+            f"the two kinds lie well apart, and yet you are {off:.2f} too high: are the scores the wrong way round? "
+            "Larger must mean more like S"
+        )
+    if off > 0.12:
+        raise WrongAnswer(
+            f"the two kinds lie well apart, and yet you are {off:.2f} too high: does your result hold the margin? It "
+            "only chooses the threshold"
+        )
+    if off < -0.08:
+        raise WrongAnswer(
+            f"the two kinds lie well apart, and yet you are {-off:.2f} too low: so is the smallest ratio (the naive "
+            "minimum), and so is the share of U that a classifier calls sensitive"
+        )
+    if max(map(abs, apart)) > 0.2:
+        raise WrongAnswer("right on average and far off on single sets: does chance choose your threshold?")
+    overlapping = errors(1000, 1000, 3, 1.5, (0.4,) * 5)
+    off = sum(overlapping) / 5
+    if off < -0.02:
+        raise WrongAnswer(
+            f"where the piles overlap you are {-off:.2f} too low, as the naive minimum is: choose the threshold where "
+            "the ratio *plus its margin* is smallest"
+        )
+    if off > 0.25:
+        raise WrongAnswer(
+            f"where the piles overlap you are {off:.2f} too high: an average over all scores counts the normal images "
+            "that look sensitive; look at the tail"
+        )
+    alike = errors(240, 240, 160, 0.0, (0.0,) * 3)  # every share is possible: all of U may be like S
+    found = sum(alike) / 3
+    if found < 0.35:
+        raise WrongAnswer(
+            f"here S is drawn just like U, so all of U may be sensitive, and you found {found:.2f}: your classifier "
+            "knows S by heart; score the half that it was not trained on"
+        )
+    if found < 0.6:
+        raise WrongAnswer(
+            f"here S is drawn just like U: q_u / q_p is about 1 wherever it is well counted, and you found {found:.2f}"
+        )

@@ -6,9 +6,18 @@ from answers import passes
 from scipy.optimize import minimize_scalar
 from torch.nn import functional as F
 
-from pudm_lite.course.checks.c02 import best_ell, check_02_1, check_02_2, check_02_3, check_02_4, check_02_5
+from pudm_lite.course.checks.c02 import (
+    best_ell,
+    check_02_1,
+    check_02_2,
+    check_02_3,
+    check_02_4,
+    check_02_5,
+    check_02_6,
+)
 from pudm_lite.course.checks.harness import WrongAnswer
-from pudm_lite.risks import bce_sensitive, risk
+from pudm_lite.diffusion import noise_error
+from pudm_lite.risks import bce_sensitive, risk, supervised
 
 
 def push(ell):
@@ -56,6 +65,61 @@ def ell_by_einsum(eps, eps_hat, reduction):
     return [l, 1 - 1 / (1 - torch.exp(-l))]
 
 
+def loop(
+    x_u,
+    x_s,
+    t,
+    eps,
+    alpha_bar,
+    learning_rate,
+    l_of=lambda off: off.square().flatten(1).mean(1),
+    risk_of=lambda l_u, l_s: l_u.mean() + push(l_s).mean(),
+):
+    """The notebook's loop, mended; `l_of` and `risk_of` put something else in the place of two of its lines."""
+    gain = torch.zeros(x_u.shape[2:], dtype=eps.dtype, requires_grad=True)
+    shift = torch.zeros_like(gain, requires_grad=True)
+    log = []
+    for k in range(len(t)):
+        x = torch.cat([x_u[k], x_s[k]])
+        ab = alpha_bar[t[k]].view(-1, 1, 1, 1)
+        x_t = ab.sqrt() * x + (1 - ab).sqrt() * eps[k]
+        l = l_of(eps[k] - (gain * x_t + shift))
+        l_u, l_s = l[: x_u.shape[1]], l[x_u.shape[1] :]
+        by_gain, by_shift = torch.autograd.grad(risk_of(l_u, l_s), (gain, shift))
+        with torch.no_grad():
+            gain -= learning_rate * by_gain
+            shift -= learning_rate * by_shift
+        log.append(torch.stack([l_u.mean(), l_s.mean()]).detach())
+    return torch.stack(log)
+
+
+def planted(off):
+    return off.square().reshape(-1, len(off)).mean(0)
+
+
+def loop_by(**lines):
+    return lambda *given: loop(*given, **lines)
+
+
+def loop_of_the_package(x_u, x_s, t, eps, alpha_bar, learning_rate):
+    """An optimiser, the package's l and risk, and lists of numbers."""
+    network = torch.nn.ParameterList([torch.zeros_like(x_u[0, :1]) for _ in range(2)])
+    optimiser, log = torch.optim.SGD(network, learning_rate), []
+    for u, s, steps, noise in zip(x_u, x_s, t, eps, strict=True):
+        ab = alpha_bar[steps][:, None, None, None]
+        x_t = ab.sqrt() * torch.cat([u, s]) + (1 - ab).sqrt() * noise
+        l_u, l_s = noise_error(noise, network[0] * x_t + network[1], 1.0).split([len(u), len(s)])
+        optimiser.zero_grad()
+        supervised(l_u, l_s).objective.backward()
+        optimiser.step()
+        log.append([l_u.mean().item(), l_s.mean().item()])
+    return log
+
+
+def loop_image_by_image(*given):
+    return loop(*given, l_of=lambda off: torch.stack([(one * one).sum() / one.numel() for one in off]))
+
+
 @pytest.mark.parametrize(
     ("check", "answer"),
     [
@@ -71,6 +135,9 @@ def ell_by_einsum(eps, eps_hat, reduction):
         (check_02_5, best_ell),
         (check_02_5, lambda p_u, p_s: -(p_u / (p_u + p_s)).log()),
         (check_02_5, lambda p_u, p_s: (p_u + p_s).log() - p_u.log()),
+        (check_02_6, loop),
+        (check_02_6, loop_of_the_package),
+        (check_02_6, loop_image_by_image),
     ],
 )
 def test_right_answers_pass(check, answer):
@@ -135,6 +202,21 @@ WRONG = [
     (check_02_5, lambda p_u, p_s: 1 + p_s / p_u, "take the logarithm"),
     (check_02_5, lambda p_u, p_s: torch.log(p_s / p_u), "its 1 was lost"),
     (check_02_5, lambda p_u, p_s: torch.log(p_u / (p_u + p_s)), "your l is negative"),
+    (check_02_6, loop_by(l_of=planted), "the colleague's loop still"),
+    (check_02_6, loop_by(l_of=lambda off: off.square().flatten().view(-1, len(off)).mean(0)), "colleague's loop"),
+    (check_02_6, loop_by(l_of=lambda off: off.square().reshape(len(off), -1).sum(1)), "changed the scale"),
+    (check_02_6, loop_by(risk_of=lambda u, s: u.mean()), "the push has gone"),
+    (check_02_6, loop_by(risk_of=lambda u, s: u.mean() + s.mean()), "learns S like U"),
+    (check_02_6, loop_by(risk_of=lambda u, s: u.mean() - push(s).mean()), "wrong sign now"),
+    (check_02_6, loop_by(risk_of=lambda u, s: u.mean() - s.mean()), "no floor"),
+    (check_02_6, loop_by(risk_of=lambda u, s: u.mean() + push(s.mean())), "push of the mean error"),
+    (check_02_6, loop_by(risk_of=lambda u, s: torch.cat([u, push(s)]).mean()), "by their sizes"),
+    (check_02_6, loop_by(risk_of=lambda u, s: push(u).mean() + s.mean()), "are exchanged"),
+    (check_02_6, lambda x_u, x_s, t, *rest: loop(x_u, x_s, t - 1, *rest), "t counts from 0"),
+    (check_02_6, lambda *given: loop(*given).flip(1), "in this order"),
+    (check_02_6, lambda *given: loop(*given).T, "one row a step"),
+    (check_02_6, loop_by(l_of=lambda off: off.square().flatten(1).mean(0)), "stopped with|the shape is|largest"),
+    (check_02_6, loop_by(l_of=lambda off: off.square().mean().expand(len(off))), "largest difference"),
 ]
 
 
@@ -207,3 +289,13 @@ def test_the_net_slope_on_a_sensitive_image_is_that_of_the_three_risks(method, w
         l_u = torch.cat([torch.full((10,), 0.3, dtype=torch.float64), l[None]])
         risk(method, l_u, l[None], l_u[:0], beta).objective.backward()
         torch.testing.assert_close(l.grad, want(beta, l.detach()), rtol=1e-9, atol=1e-12)
+
+
+def test_the_planted_bug_has_the_right_total_and_with_eq_9_the_right_slope():
+    """Why nobody noticed: whatever adds all l up is right."""
+    off = torch.randn(5, 1, 4, 3, dtype=torch.float64, requires_grad=True)
+    right = off.square().flatten(1).mean(1)
+    torch.testing.assert_close(planted(off).mean(), right.mean())
+    slopes = [torch.autograd.grad(l.mean(), off)[0] for l in (planted(off), right)]
+    torch.testing.assert_close(*slopes)
+    assert not torch.allclose(planted(off), right)

@@ -5,8 +5,18 @@ import torch
 from answers import passes
 from torch.nn import functional as F
 
-from pudm_lite.course.checks.c03 import check_03_1, check_03_2, check_03_3, check_03_4, check_03_5, check_03_6
+from pudm_lite.course import toy
+from pudm_lite.course.checks.c03 import (
+    check_03_1,
+    check_03_2,
+    check_03_3,
+    check_03_4,
+    check_03_5,
+    check_03_6,
+    check_03_7,
+)
 from pudm_lite.course.checks.harness import WrongAnswer
+from pudm_lite.draws import generator
 from pudm_lite.risks import abspu, bce_sensitive, nnpu, upu
 
 
@@ -100,6 +110,115 @@ def variance_with_covariance(l_u, l_s, beta, n_u, n_s):
     return float(l_u.var(correction=0) / n_u + beta**2 * (p.var() + l_s.var() - 2 * cov) / n_s)
 
 
+def one_gaussian(x_t, t, centre, std, alpha_bar):
+    ab = alpha_bar[t][:, None]
+    return (1 - ab).sqrt() * (x_t - ab.sqrt() * centre) / (ab * std**2 + 1 - ab)
+
+
+def line_5_or_7(l_u, l_s, beta):
+    _, objective, clamped = algorithm_by_package(l_u, l_s, beta)
+    return objective, clamped
+
+
+def train_centre(
+    x_u,
+    x_s,
+    t,
+    eps,
+    alpha_bar,
+    std,
+    centre,
+    beta,
+    learning_rate,
+    step=line_5_or_7,
+    reduce=lambda off: off.square().sum(1),
+    result=lambda before, after: after,
+    gradient=lambda new, before: new,
+):
+    """The loop of 03.7; what is given by name replaces a part of it."""
+    n_u, centres, clamped, total = x_u.shape[1], [], [], torch.zeros_like(centre)
+    for k in range(len(t)):
+        centre = centre.detach().clone().requires_grad_()
+        x = torch.cat([x_u[k], x_s[k]])
+        ab = alpha_bar[t[k]][:, None]
+        x_t = ab.sqrt() * x + (1 - ab).sqrt() * eps[k]
+        l = reduce(eps[k] - one_gaussian(x_t, t[k], centre, std, alpha_bar))
+        objective, seven = step(l[:n_u], l[n_u:], beta)
+        objective.backward()
+        total = gradient(centre.grad, total)
+        after = centre.detach() - learning_rate * total
+        centres.append(result(centre.detach(), after))
+        clamped.append(bool(seven))
+        centre = after
+    return torch.stack(centres), torch.tensor(clamped)
+
+
+def train_with_an_optimiser(x_u, x_s, t, eps, alpha_bar, std, centre, beta, learning_rate):
+    """torch.optim, an objective made of detached parts, and Python numbers in what is returned."""
+    parameter = torch.nn.Parameter(centre.clone())
+    optimiser, path = torch.optim.SGD([parameter], lr=learning_rate), []
+    for u, s, steps, noise in zip(x_u, x_s, t, eps, strict=True):
+        ab = alpha_bar[steps].view(-1, 1)
+        off = noise - one_gaussian(
+            ab**0.5 * torch.cat([u, s]) + (1 - ab) ** 0.5 * noise, steps, parameter, std, alpha_bar
+        )
+        l_u, l_s = (off * off).sum(-1).split([len(u), len(s)])
+        normal = l_u.mean() - beta * l_s.mean()
+        optimiser.zero_grad()
+        (-normal if normal < 0 else beta * push(l_s).mean() + normal).backward()
+        optimiser.step()
+        path.append((parameter.tolist(), int(normal < 0)))
+    return [one for one, _ in path], [seven for _, seven in path]
+
+
+def train_by_hand(x_u, x_s, t, eps, alpha_bar, std, centre, beta, learning_rate):
+    """Without autograd: eps - guess is linear in the centre."""
+    centres, clamped, n_u = [], [], x_u.shape[1]
+    for u, s, steps, noise in zip(x_u, x_s, t, eps, strict=True):
+        ab = alpha_bar[steps][:, None]
+        a = (1 - ab).sqrt() / (ab * std**2 + 1 - ab)
+        off = noise - a * (ab.sqrt() * (torch.cat([u, s]) - centre) + (1 - ab).sqrt() * noise)
+        l, slope = off.square().sum(1), 2 * a * ab.sqrt() * off  # the slope of each l by the centre
+        of_u, of_s = slope[:n_u].mean(0), slope[n_u:].mean(0)
+        of_push = (-slope[n_u:] / torch.expm1(l[n_u:])[:, None]).mean(0)
+        negative = bool(l[:n_u].mean() < beta * l[n_u:].mean())
+        step = -(of_u - beta * of_s) if negative else beta * of_push + of_u - beta * of_s
+        centre = centre - learning_rate * step
+        centres.append(centre)
+        clamped.append(negative)
+    return torch.stack(centres), clamped
+
+
+def train_by(**parts):
+    return lambda *given: train_centre(*given, **parts)
+
+
+def stepping(objective):
+    """A step on another objective, of the parts of Eq. 18: beta L_S^+ and L_U^- - beta L_S^-."""
+
+    def step(l_u, l_s, beta):
+        plus, normal = beta * push(l_s).mean(), l_u.mean() - beta * l_s.mean()
+        return objective(plus, normal), normal < 0
+
+    return train_by(step=step)
+
+
+def without_beta(l_u, l_s, beta):
+    normal = l_u.mean() - l_s.mean()
+    return (beta * push(l_s).mean() + normal if normal >= 0 else -normal), normal < 0
+
+
+def train_with_s_first(x_u, x_s, t, eps, *rest):
+    n_u = x_u.shape[1]
+    return train_centre(x_u, x_s, t.roll(n_u, 1), eps.roll(n_u, 1), *rest)
+
+
+def train_in_place(x_u, x_s, t, eps, alpha_bar, std, centre, *rest):
+    path, clamped = train_centre(x_u, x_s, t, eps, alpha_bar, std, centre, *rest)
+    centre.copy_(path[-1])
+    return path, clamped
+
+
 @pytest.mark.parametrize(
     ("check", "answer"),
     [
@@ -117,6 +236,9 @@ def variance_with_covariance(l_u, l_s, beta, n_u, n_s):
         (check_03_5, absolute_by_max),
         (check_03_6, variance),
         (check_03_6, variance_with_covariance),
+        (check_03_7, train_centre),
+        (check_03_7, train_with_an_optimiser),
+        (check_03_7, train_by_hand),
     ],
 )
 def test_right_answers_pass(check, answer):
@@ -211,6 +333,33 @@ WRONG = [
     (check_03_6, lambda u, s, b, n, m: variance(u, s, b, n, m).sqrt(), "standard deviation"),
     (check_03_6, lambda u, s, b, n, m: variance(u, s, b, m, n), "swapped"),
     (check_03_6, lambda u, s, b, n, m: u.var() / n + b**2 * (push(s) + s).var() / m, "opposite signs"),
+    # 03.7
+    (check_03_7, lambda *given: train_centre(*given)[0], "return two things"),
+    (check_03_7, train_by(result=lambda before, after: before), r"the centre \*after\* it"),
+    (check_03_7, train_by(gradient=lambda new, before: 0 * new), "has not moved"),
+    (check_03_7, train_by(gradient=lambda new, before: new + before), "zero_grad"),
+    (check_03_7, train_by(gradient=lambda new, before: -new), r"goes \*against\* the gradient"),
+    (check_03_7, stepping(lambda plus, normal: plus + normal), "line 7 is missing"),
+    (check_03_7, stepping(lambda plus, normal: plus + normal.clamp(min=0)), "you differentiated Eq. 19 itself"),
+    (check_03_7, stepping(lambda plus, normal: plus + normal.abs()), "the push is left out; you kept it"),
+    (check_03_7, stepping(lambda plus, normal: plus + normal if normal >= 0 else normal), "a minus in front"),
+    (check_03_7, stepping(lambda plus, normal: normal.abs()), "missing in line 5"),
+    (
+        check_03_7,
+        train_by(
+            step=lambda u, s, b: (line_5_or_7(u, s, b)[0] + (1 - b) * push(s).mean() * (u.mean() >= b * s.mean()), 0)
+        ),
+        "beta is missing in front of the push",
+    ),
+    (check_03_7, train_by(step=without_beta), r"beta is missing in front of L_S\^-"),
+    (check_03_7, train_by(step=lambda u, s, b: (u.mean(), 0)), "S is not used"),
+    (check_03_7, train_by(step=lambda u, s, b: (u.mean() + push(s).mean(), 0)), "that is Eq. 12"),
+    (check_03_7, train_by(reduce=lambda off: off.square().mean(1)), "you averaged them"),
+    (check_03_7, train_with_s_first, "U first, then those of S"),
+    (check_03_7, lambda *given: [part[-1] for part in train_centre(*given)], "the last centre alone"),
+    (check_03_7, lambda *given: (train_centre(*given)[0], ~train_centre(*given)[1]), "turned around"),
+    (check_03_7, train_in_place, "changes what it was given"),
+    (check_03_7, train_by(step=lambda u, s, b: line_5_or_7(u.detach(), s.detach(), b)), "stopped with RuntimeError"),
 ]
 
 
@@ -218,3 +367,16 @@ WRONG = [
 def test_wrong_answers_get_a_sentence_that_fits(check, answer, message):
     with pytest.raises(WrongAnswer, match=message):
         check(answer)
+
+
+def test_with_many_steps_the_centre_goes_where_the_landscape_is_lowest():
+    """Notebook 03, Section 8: with the true share the normal part is lowest at the mean of the normal points."""
+    p_n = toy.Gaussians(torch.ones(1), torch.tensor([[-0.3, 0.0]]), torch.tensor([0.22]))
+    p_s = toy.Gaussians(torch.ones(1), torch.tensor([[0.5, 0.0]]), torch.tensor([0.16]))
+    p_u, alpha_bar, draws, steps = toy.mixture(p_s, p_n, 0.2), toy.toy_process().alpha_bar, generator(3, 70), 400
+    x_u, x_s = (p.sample(steps * n, draws).view(steps, n, 2) for p, n in ((p_u, 32), (p_s, 8)))
+    t, eps = torch.randint(200, (steps, 40), generator=draws), torch.randn(steps, 40, 2, generator=draws)
+    path, _ = train_centre(x_u, x_s, t, eps, alpha_bar, 0.22, torch.tensor([0.1, 0.4]), 0.2, 0.02)
+    end = path[-100:].mean(0)
+    assert (end - p_n.mean()).norm() < 0.12  # the push takes it a little farther from S
+    assert end[0] < 0

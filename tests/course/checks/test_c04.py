@@ -1,13 +1,14 @@
 """Mutation tests of the checks of notebook 04: typical wrong answers fail with the sentence that helps."""
 
 import math
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 import pytest
 import torch
 from answers import passes
 from scipy.linalg import sqrtm
-from scipy.stats import binomtest
+from scipy.stats import binomtest, hypergeom
 
 from pudm_lite.course.checks.c04 import (
     _exact_n,
@@ -17,6 +18,7 @@ from pudm_lite.course.checks.c04 import (
     check_04_3,
     check_04_4,
     check_04_5,
+    check_04_6,
 )
 from pudm_lite.course.checks.harness import WrongAnswer
 from pudm_lite.measures.metrics import corrected_rate, frechet_distance, non_sensitive_rate
@@ -336,3 +338,136 @@ def test_right_corrections_pass(right):
 def test_wrong_corrections_fail(wrong, message):
     with pytest.raises(WrongAnswer, match=message):
         check_04_5.examine(wrong)
+
+
+# 04.6: pooled batches
+
+
+def in_a_batch(k, n, size):
+    """P(a batch of `size` from n holds at least one of k given ones), factor by factor."""
+    none = 1.0
+    for i in range(size):
+        none *= max(n - k - i, 0) / (n - i)
+    return 1 - none
+
+
+def pooled_batches(
+    l_u,
+    l_s,
+    beta,
+    size,
+    derived=None,
+    counted=lambda u, s, beta: (u.mean() if len(u) else 0) - beta * (s.mean() if len(s) else 0),
+    stepped=lambda risk, beta, held: held * (beta if risk < 0 else -beta),
+    taken=lambda u, s: True,
+    choose=combinations,
+):
+    """The answer of 04.6; what is given by name replaces a part of it."""
+    n_u, n = len(l_u), len(l_u) + len(l_s)
+    both = torch.cat([l_u, l_s])
+    normals, factors = [], []
+    for chosen in choose(range(n), size):
+        chosen = torch.tensor(chosen)
+        u, s = both[chosen[chosen < n_u]], both[chosen[chosen >= n_u]]
+        if taken(u, s):
+            risk = (u.mean() if len(u) else 0) - beta * (s.mean() if len(s) else 0)
+            normals.append(float(counted(u, s, beta)))
+            factors.append(float(stepped(risk, beta, len(s) > 0)))
+    some_u, some_s = in_a_batch(n_u, n, size), in_a_batch(len(l_s), n, size)
+    closed = some_u * l_u.mean() - beta * some_s * l_s.mean()
+    closed = derived(l_u.mean(), l_s.mean(), some_u, some_s, beta) if derived else closed
+    return closed, sum(normals) / len(normals), sum(factors) / len(factors)
+
+
+def pooled_by_counting_subsets(l_u, l_s, beta, size):
+    """hypergeometric shares, bits for batches, and numbers."""
+    l, n_u = [*l_u.tolist(), *l_s.tolist()], len(l_u)
+    n = len(l)
+    total = factor = batches = 0.0
+    for bits in range(1 << n):
+        if bits.bit_count() != size:
+            continue
+        u = [l[i] for i in range(n_u) if bits >> i & 1]
+        s = [l[i] for i in range(n_u, n) if bits >> i & 1]
+        risk = sum(u) / max(len(u), 1) - beta * sum(s) / max(len(s), 1)
+        batches, total = batches + 1, total + risk
+        factor += 0 if not s else beta if risk < 0 else -beta
+    some_u, some_s = (1 - hypergeom(n, k, size).pmf(0) for k in (n_u, n - n_u))
+    return [some_u * sum(l[:n_u]) / n_u - beta * some_s * sum(l[n_u:]) / (n - n_u), total / batches, factor / batches]
+
+
+def pooled_by(**parts):
+    return lambda *given: pooled_batches(*given, **parts)
+
+
+def third_of(change):
+    def answer(*given):
+        derived, counted, stepped = pooled_batches(*given)
+        return derived, counted, change(stepped, *given)
+
+    return answer
+
+
+@pytest.mark.parametrize("right", [pooled_batches, pooled_by_counting_subsets])
+def test_right_enumerations_pass(right):
+    passes(check_04_6, right)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (pooled_by(derived=lambda u, s, a, b, beta: u - beta * s), "without the bias"),
+        (pooled_by(derived=lambda u, s, a, b, beta: u - beta * b * s), "without an image of U"),
+        (pooled_by(derived=lambda u, s, a, b, beta: a * u - beta * (1 - b) * s), r"\*without\* an image of S"),
+        (pooled_by(derived=lambda u, s, a, b, beta: a * u - b * s), "beta is missing"),
+        (pooled_by(derived=lambda u, s, a, b, beta: a * u + beta * b * s), "L_S is taken away"),
+        (
+            lambda u, s, beta, size: (
+                pooled_with_replacement(u, s, beta, size),
+                *pooled_batches(u, s, beta, size)[1:],
+            ),
+            "draws with replacement",
+        ),
+        (
+            lambda u, s, beta, size: (
+                (len(u) * u.mean() - beta * len(s) * s.mean()) / (len(u) + len(s)),
+                *pooled_batches(u, s, beta, size)[1:],
+            ),
+            "you weighed it by their share",
+        ),
+        (pooled_by(taken=lambda u, s: len(s) > 0), "counted: batches without an image of S count"),
+        (pooled_by(counted=lambda u, s, beta: max(0.0, float(normal_of(u, s, beta)))), "the maximum is another"),
+        (pooled_by(counted=lambda u, s, beta: u.sum() - beta * s.sum()), "means over the batch's own images"),
+        (
+            lambda u, s, beta, size: (
+                pooled_batches(u, s, beta, size)[0],
+                pooled_batches(u, s, beta, size)[1] * math.comb(len(u) + len(s), size),
+                0.0,
+            ),
+            "divide by the number of batches",
+        ),
+        (pooled_by(choose=combinations_with_replacement), "no image twice"),
+        (third_of(lambda x, *_: -x), "the sign is turned"),
+        (pooled_by(stepped=lambda risk, beta, held: -beta * held), "line 5's in every batch"),
+        (pooled_by(stepped=lambda risk, beta, held: -beta * held * (risk >= 0)), r"counts \+beta, not 0"),
+        (pooled_by(stepped=lambda risk, beta, held: beta if risk < 0 else -beta), "and counts 0"),
+        (third_of(lambda x, u, s, beta, size: x / in_a_batch(len(s), len(u) + len(s), size)), "and counts 0"),
+        (third_of(lambda x, u, s, beta, size: x * math.comb(len(u) + len(s), size)), "that is the sum"),
+        (third_of(lambda x, u, s, beta, size: x / beta), "in units of beta"),
+        (lambda *given: pooled_batches(*given)[:2], "return three numbers"),
+        (lambda *given: None, "return three numbers"),
+    ],
+)
+def test_wrong_enumerations_fail(wrong, message):
+    for _ in range(3):
+        with pytest.raises(WrongAnswer, match=message):
+            check_04_6.examine(wrong)
+
+
+def normal_of(u, s, beta):
+    return (u.mean() if len(u) else torch.zeros(())) - beta * (s.mean() if len(s) else 0)
+
+
+def pooled_with_replacement(u, s, beta, size):
+    n = len(u) + len(s)
+    return (1 - (len(s) / n) ** size) * u.mean() - beta * (1 - (len(u) / n) ** size) * s.mean()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from answers import is_named, passes, wrong
 
-from pudm_lite.course.checks.c05 import check_05_1, check_05_2, check_05_3, check_05_4, check_05_5
+from pudm_lite.course.checks.c05 import check_05_1, check_05_2, check_05_3, check_05_4, check_05_5, check_05_6
+from pudm_lite.priors import best_bin
 
 
 def shares(compare, size_u=len, size_s=len):
@@ -112,6 +113,58 @@ def loop_05_5(true_share, beta):
     return [max(0.0, (true_share - b) / (1 - b)) for b in beta.tolist()]
 
 
+def discriminant(x_u, x_s):
+    """The log-odds of S against U by Fisher's linear discriminant: a closed form."""
+    both = (torch.cov(x_u.T) + torch.cov(x_s.T)) / 2 + 1e-3 * torch.eye(x_u.shape[1])
+    way = torch.linalg.solve(both, x_s.mean(0) - x_u.mean(0))
+    middle = (x_s.mean(0) + x_u.mean(0)) @ way / 2 - math.log(len(x_s) / len(x_u))
+    return lambda x: x @ way - middle
+
+
+def small_network(x_u, x_s, steps=50):
+    network = torch.nn.Sequential(torch.nn.Linear(x_u.shape[1], 24), torch.nn.ReLU(), torch.nn.Linear(24, 1))
+    x, y = torch.cat([x_u, x_s]), torch.cat([torch.zeros(len(x_u)), torch.ones(len(x_s))])
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(network(x)[:, 0], y).backward()
+        optimiser.step()
+    return lambda x: network(x)[:, 0].detach()
+
+
+def tail(z_u, z_s, choose=lambda ratio, margin: ratio[(ratio + margin).argmin()]):
+    c = z_u.sort().values
+    q_u, q_p = right_05_1(z_u, z_s, c)
+    q_u, q_p = q_u[q_p > 0], q_p[q_p > 0]
+    error = sum(math.sqrt(math.log(40) / (2 * len(z))) for z in (z_u, z_s))
+    return choose(q_u / q_p, 1.01 * error / q_p)
+
+
+def estimator(fit=discriminant, read=tail, halves=True, sign=1):
+    def estimate_share(x_u, x_s):
+        (a, b), (c, d) = ((x[torch.randperm(len(x))].chunk(2) if halves else (x, x)) for x in (x_u, x_s))
+        score = fit(a, c)
+        return read(sign * score(b), sign * score(d))
+
+    return estimate_share
+
+
+def both_halves(x_u, x_s):
+    """Each half is scored by the classifier of the other, as a number; the package's best bin."""
+    (a, b), (c, d) = x_u.chunk(2), x_s.chunk(2)
+    first, second = small_network(a, c), small_network(b, d)
+    return (best_bin(first(b), first(d)).beta + best_bin(second(a), second(c)).beta) / 2
+
+
+def means_of_probabilities(z_u, z_s):
+    """Elkan and Noto's: right where nothing normal looks sensitive."""
+    return z_u.sigmoid().mean() / z_s.sigmoid().mean()
+
+
+def a_coin(x_u, x_s):
+    return estimator()(x_u, x_s) + (0.3 if torch.rand(()) < 0.5 else -0.3)
+
+
 RIGHT = [
     (check_05_1, right_05_1),
     (check_05_1, loop_05_1),
@@ -126,6 +179,8 @@ RIGHT = [
     (check_05_5, right_05_5),
     (check_05_5, through_the_normal_share_05_5),
     (check_05_5, loop_05_5),
+    (check_05_6, estimator()),
+    (check_05_6, lambda x_u, x_s: float(estimator(read=lambda u, s: best_bin(u, s).beta)(x_u, x_s))),
 ]
 
 WRONG = [
@@ -178,12 +233,33 @@ WRONG = [
     wrong(check_05_5, lambda true, beta: ((true - beta) / (1 - true)).clamp(min=0), "1 - beta, not 1 - true"),
     wrong(check_05_5, lambda true, beta: true * (1 - beta), "does not scale"),
     wrong(check_05_5, lambda true, beta: ((true - beta) / (1 - beta)).abs(), "do not turn it round"),
+    wrong(check_05_6, estimator(sign=-1), "the wrong way round"),
+    wrong(
+        check_05_6,
+        estimator(read=lambda u, s: tail(u, s, lambda ratio, margin: (ratio + margin).min())),
+        "hold the margin",
+    ),
+    wrong(
+        check_05_6, estimator(read=lambda u, s: tail(u, s, lambda ratio, margin: ratio.min())), "naive minimum|far off"
+    ),
+    wrong(check_05_6, estimator(read=lambda u, s: (u > 0).float().mean()), "calls sensitive"),
+    wrong(check_05_6, estimator(read=means_of_probabilities), "an average over all scores"),
+    wrong(check_05_6, estimator(halves=False), "knows S by heart"),
+    wrong(check_05_6, lambda x_u, x_s: min(0.5, float(estimator()(x_u, x_s))), "wherever it is well counted"),
+    wrong(check_05_6, lambda x_u, x_s: 0.3, "where the piles overlap you are 0.10 too low|too low"),
+    wrong(check_05_6, lambda x_u, x_s: math.nan, "inf or nan"),
+    wrong(check_05_6, lambda x_u, x_s: x_u.mean(0), "the shape is"),
+    wrong(check_05_6, a_coin, "far off on single sets|too low|too high"),
 ]
 
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
 def test_right_answers_pass(check, answer):
     passes(check, answer)
+
+
+def test_an_estimator_with_a_network_and_both_halves_passes():
+    passes(check_05_6, both_halves, repeats=1)
 
 
 @pytest.mark.parametrize(("check", "answer", "message"), WRONG)
