@@ -15,6 +15,7 @@ COMMANDS = (
     "train",
     "sweep",
     "sample",
+    "erase",
     "evaluate",
     "report",
     "figure4",
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f".commands.{name}", __package__)
+        module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
         of_one = commands.add_parser(
             name,
             help=module.HELP,

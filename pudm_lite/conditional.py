@@ -149,11 +149,15 @@ class ConceptPipeline(DiffusionPipeline):
 
 @dataclass(frozen=True)
 class Conditional:
-    """A conditional model: network(x_t, t, tokens), its process, its table."""
+    """A conditional model: network(x_t, t, tokens), its process, its table.
+
+    latent: whether it draws latents, which lie in no range, for prompts; else images in [-1, 1].
+    """
 
     network: nn.Module
     process: Process
     concepts: Concepts
+    latent: bool = False
 
 
 def save_conditional(model: Conditional, folder: Path) -> None:

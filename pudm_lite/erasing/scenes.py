@@ -37,7 +37,8 @@ def estimate(network: nn.Module, process: Process) -> Estimate:
 
 @dataclass(frozen=True)
 class Noisy:
-    """Noisy images and their steps. x: (n, C, H, W). t: (n,) int64. row: (n,) int64, the concept that each is of."""
+    """Noisy images and their steps. x: (n, C, H, W). t: (n,) int64. row: (n,) int64, the concept that each is of; these
+    lie in the host's memory, as whatever picks does."""
 
     x: Tensor
     t: Tensor
@@ -49,11 +50,18 @@ class Noisy:
 
 @torch.no_grad()
 def trajectories(
-    eps: Estimate, process: Process, shape: tuple[int, int, int], tokens: Tensor, null: Tensor, draws: torch.Generator
+    eps: Estimate,
+    process: Process,
+    shape: tuple[int, int, int],
+    tokens: Tensor,
+    null: Tensor,
+    draws: torch.Generator,
+    clip: bool = True,
 ) -> Noisy:
     """What DDIM passes through on its way to one image a row of tokens: GRID noisy images each, guided.
 
-    tokens: (n, m, d). null: (m, d). Returns GRID * n, the noisiest first; `row` counts the rows of tokens.
+    tokens: (n, m, d). null: (m, d). clip: whether what is drawn lies in [-1, 1], as images do and latents do not.
+    Returns GRID * n, the noisiest first; `row` counts the rows of tokens.
     """
     told = guided(eps, null, GUIDANCE)
     grid = timestep_grid(process.steps, GRID)
@@ -62,10 +70,10 @@ def trajectories(
     visited = process.alpha_bar.cpu()[grid].tolist()
     for t, ab, ab_next in zip(grid.tolist(), visited, [*visited[1:], 1.0], strict=True):
         xs.append(x)
-        x0 = predicted_x0(x, told(x, torch.full((len(x),), t, device=x.device), tokens), ab)
+        x0 = predicted_x0(x, told(x, torch.full((len(x),), t, device=x.device), tokens), ab, clip)
         x = ab_next**0.5 * x0 + ((1 - ab_next) / (1 - ab)) ** 0.5 * (x - ab**0.5 * x0)
-    rows = torch.arange(len(tokens), device=x.device)
-    return Noisy(torch.cat(xs), grid.to(x.device).repeat_interleave(len(tokens)), rows.repeat(GRID))
+    rows = torch.arange(len(tokens)).repeat(GRID)
+    return Noisy(torch.cat(xs), grid.to(x.device).repeat_interleave(len(tokens)), rows)
 
 
 @dataclass
@@ -88,7 +96,7 @@ class Scene:
     labels: Tensor | None = None
     student: nn.Module = field(init=False)
     _pool: Noisy | None = field(init=False, default=None)
-    _kept: Noisy | None = field(init=False, default=None)
+    _kept: dict[int, Noisy] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.student = copy.deepcopy(self.model.network).eval()
@@ -122,24 +130,31 @@ class Scene:
         if within == 0 or self._pool is None:
             draws = generator(self.seed, 0, turn)
             rows = torch.tensor(self.rows).repeat(self.batch_size)[: self.batch_size]
-            found = trajectories(self.eps_student, self.model.process, self.shape, self.tokens(rows), self.null, draws)
+            found = self._drawn(self.eps_student, self.tokens(rows), draws)
             order = torch.randperm(len(found.t), generator=draws)
             self._pool = Noisy(found.x, found.t, rows[found.row])[order]
         batch = self._pool[torch.arange(within * self.batch_size, (within + 1) * self.batch_size)]
         return batch, self.tokens(batch.row)
 
     def of_kept(self, rows: Tensor, step: int) -> Noisy:
-        """Of each of these rows of `space` a noisy image that the *teacher* passes through, drawn at random."""
-        each = 8
-        if self._kept is None:
-            draws = generator(self.seed, 1)
-            tokens = self.space.repeat_interleave(each, 0)
-            found = trajectories(self.eps_teacher, self.model.process, self.shape, tokens, self.null, draws)
-            self._kept = Noisy(found.x, found.t, found.row // each)
+        """Of each of these rows of `space` a noisy image that the *teacher* passes through, drawn at random.
+
+        The teacher's trajectories, eight a row or a batch if that is less, are drawn when a row is first asked for: of
+        hundreds of words a search may ask for few.
+        """
+        each, rows = min(8, self.batch_size), rows.cpu()
+        for row in set(rows.tolist()) - self._kept.keys():
+            tokens = self.space[row].expand(each, -1, -1)
+            self._kept[row] = self._drawn(self.eps_teacher, tokens, generator(self.seed, 1, row))
         draws = generator(self.seed, 2, step)
         level = torch.randint(GRID, (len(rows),), generator=draws)
         which = torch.randint(each, (len(rows),), generator=draws)
-        return self._kept[level * len(self.space) * each + rows.cpu() * each + which]
+        picked = list(zip(rows.tolist(), (level * each + which).tolist(), strict=True))
+        x, t = (torch.stack([getattr(self._kept[row], name)[at] for row, at in picked]) for name in ("x", "t"))
+        return Noisy(x, t, rows)
+
+    def _drawn(self, eps: Estimate, tokens: Tensor, draws: torch.Generator) -> Noisy:
+        return trajectories(eps, self.model.process, self.shape, tokens, self.null, draws, clip=not self.model.latent)
 
     def of_real(self, at: Tensor, step: int) -> tuple[Noisy, Tensor]:
         """These real images with noise at uniform steps, and the noise. at: (n,) positions in `images`."""
