@@ -13,6 +13,7 @@ from .errors import UserError
 COMMANDS = (
     "figure1",
     "train",
+    "train-sd",
     "sweep",
     "sample",
     "erase",

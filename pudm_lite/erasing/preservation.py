@@ -76,11 +76,14 @@ def choice(logits: Tensor, temperature: float, draws: torch.Generator) -> Tensor
     return hard + soft - soft.detach()
 
 
-def gumbel(scene: Scene, rate: float = 0.1, temperature: float = 2.0, inner: int = 1) -> Search:
-    """Algorithm 1 with Eq. 8: ascent on the logits of a Gumbel-softmax choice among the concepts.
+Gain = Callable[[Scene, Tensor, Tensor, int], Tensor]
+"""(scene, tokens (m, d), row of `space`, step) -> (B,): what a search raises, as `preserving_term`."""
 
-    rate: Adam's, on the logits (the published 0.01 moves a logit by at most 2 in 200 steps: see `choice`). inner: steps
-    of ascent for each of descent.
+
+def ascent(scene: Scene, gain: Gain, rate: float, temperature: float, inner: int) -> Search:
+    """A search by ascent on the logits of a Gumbel-softmax choice among the concepts, after which it draws once more.
+
+    gain: what shall be large. rate: Adam's. inner: steps of ascent for each of descent.
     """
     logits = torch.zeros(len(scene.space), requires_grad=True)
     optimiser = torch.optim.Adam([logits], rate)
@@ -90,15 +93,22 @@ def gumbel(scene: Scene, rate: float = 0.1, temperature: float = 2.0, inner: int
         for _ in range(inner):
             weights = choice(logits, temperature, draws)
             tokens = torch.einsum("k,kmd->md", weights.to(scene.space), scene.space)
-            gain = preserving_term(scene, tokens, weights.argmax(), step).mean()
-            optimiser.zero_grad()
-            (logits.grad,) = torch.autograd.grad(-gain, [logits])
+            loss = -gain(scene, tokens, weights.argmax(), step).mean()
+            (logits.grad,) = torch.autograd.grad(loss, [logits])
             optimiser.step()
         with torch.no_grad():
             best = choice(logits, temperature, draws).argmax()
         return scene.space[best], best
 
     return find
+
+
+def gumbel(scene: Scene, rate: float = 0.1, temperature: float = 2.0, inner: int = 1) -> Search:
+    """Algorithm 1 with Eq. 8: `ascent` on L_2.
+
+    rate: the published 0.01 moves a logit by at most 2 in 200 steps, which hardly changes what is chosen: see `choice`.
+    """
+    return ascent(scene, preserving_term, rate, temperature, inner)
 
 
 def pgd(scene: Scene, rate: float = 0.5, inner: int = 3) -> Search:

@@ -17,7 +17,7 @@ RECIPE: dict[str, Any] = {"steps": 1000, "batch_size": 1, "learning_rate": 1e-5}
 """What trains Stable Diffusion in place of the digits' recipes: as Gandikota et al. (2023) and Bui et al. (2024) do."""
 
 
-ALONE = ("none", "esd-x", "esd-x-strict", "esd-u", "uce-alone", "ap-pgd")
+ALONE = ("none", "esd-x", "esd-x-strict", "esd-u", "uce-alone", "ca-null", "fmn", "sld", "ap-pgd", "ap-neutral")
 """Methods that look at no concept but the erased and the null one: to them a list of others is nothing."""
 
 

@@ -6,6 +6,7 @@ to 24,777 on the linear schedule, and the noisiest steps alone would count.
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ..conditional import Conditional, guided
 from ..diffusion import Process, eps_from_output, q_sample
 from ..draws import generator
+from ..errors import UserError
 from ..networks import image_shape
 from ..sampling import predicted_x0, timestep_grid
 
@@ -83,7 +85,8 @@ class Scene:
     model: the teacher, left as it is. student: its copy, which is edited. erased: names of the concepts to erase.
     batch_size: of every draw. space: (K, m, d), the concepts that may be preserved, none of them erased; kept_names:
     theirs. images, labels: real images of the concepts, (N, C, H, W) in [-1, 1] and (N,) rows of the table, for the
-    methods that need some; None where there are none.
+    methods that need some; None where there are none. undo: takes out again what a method hung into the student, such
+    as hooks.
     """
 
     model: Conditional
@@ -95,6 +98,8 @@ class Scene:
     images: Tensor | None = None
     labels: Tensor | None = None
     student: nn.Module = field(init=False)
+    undo: ExitStack = field(init=False, default_factory=ExitStack)
+    _turn: int = field(init=False, default=-1)
     _pool: Noisy | None = field(init=False, default=None)
     _kept: dict[int, Noisy] = field(init=False, default_factory=dict)
 
@@ -106,6 +111,11 @@ class Scene:
         self.rows = [table.index(name) for name in self.erased]
         self.eps_teacher = estimate(self.model.network, self.model.process)
         self.eps_student = estimate(self.student, self.model.process)
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """The student's parameters that have gradients, in its order."""
+        return [p for p in self.student.parameters() if p.requires_grad]
 
     def teacher(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """The frozen model's noise estimate, without a graph."""
@@ -127,44 +137,64 @@ class Scene:
         order. (Gandikota et al. draw one trajectory for every step, and use its last point alone.)
         """
         turn, within = divmod(step, GRID)
-        if within == 0 or self._pool is None:
+        if self._turn != turn:
             draws = generator(self.seed, 0, turn)
             rows = torch.tensor(self.rows).repeat(self.batch_size)[: self.batch_size]
             found = self._drawn(self.eps_student, self.tokens(rows), draws)
             order = torch.randperm(len(found.t), generator=draws)
-            self._pool = Noisy(found.x, found.t, rows[found.row])[order]
+            self._turn, self._pool = turn, Noisy(found.x, found.t, rows[found.row])[order]
+        assert self._pool is not None
         batch = self._pool[torch.arange(within * self.batch_size, (within + 1) * self.batch_size)]
         return batch, self.tokens(batch.row)
 
     def of_kept(self, rows: Tensor, step: int) -> Noisy:
         """Of each of these rows of `space` a noisy image that the *teacher* passes through, drawn at random.
 
-        The teacher's trajectories, eight a row or a batch if that is less, are drawn when a row is first asked for: of
-        hundreds of words a search may ask for few.
+        Of a few trajectories a row, eight or a batch if that is less, which are drawn when it is first asked for.
         """
-        each, rows = min(8, self.batch_size), rows.cpu()
-        for row in set(rows.tolist()) - self._kept.keys():
-            tokens = self.space[row].expand(each, -1, -1)
-            self._kept[row] = self._drawn(self.eps_teacher, tokens, generator(self.seed, 1, row))
+        each = min(8, self.batch_size)
+        for row in rows.unique().tolist():
+            if row not in self._kept:
+                draws, tokens = generator(self.seed, 1, row), self.space[row].expand(each, -1, -1)
+                found = self._drawn(self.eps_teacher, tokens, draws)
+                self._kept[row] = Noisy(found.x, found.t, torch.full_like(found.row, row))
         draws = generator(self.seed, 2, step)
-        level = torch.randint(GRID, (len(rows),), generator=draws)
-        which = torch.randint(each, (len(rows),), generator=draws)
-        picked = list(zip(rows.tolist(), (level * each + which).tolist(), strict=True))
-        x, t = (torch.stack([getattr(self._kept[row], name)[at] for row, at in picked]) for name in ("x", "t"))
-        return Noisy(x, t, rows)
+        at = torch.randint(GRID * each, (len(rows),), generator=draws)
+        picked = [self._kept[row][i] for row, i in zip(rows.tolist(), at.split(1), strict=True)]
+        return Noisy(*(torch.cat([getattr(part, name) for part in picked]) for name in ("x", "t", "row")))
 
     def _drawn(self, eps: Estimate, tokens: Tensor, draws: torch.Generator) -> Noisy:
         return trajectories(eps, self.model.process, self.shape, tokens, self.null, draws, clip=not self.model.latent)
 
+    def real(self, erased: bool) -> Tensor:
+        """(n,) positions in `images` of the erased concepts, or of the others. Raises UserError for none."""
+        assert self.labels is not None
+        found = torch.nonzero(torch.isin(self.labels, torch.tensor(self.rows)) == erased).flatten()
+        if not len(found):
+            which = ", ".join(self.erased) if erased else "the other concepts"
+            raise UserError(f"the method needs real images of {which}, and there are none among those given")
+        return found
+
+    def pick(self, positions: Tensor, n: int, step: int) -> Tensor:
+        """n of these positions, drawn at random, with replacement."""
+        return positions[torch.randint(len(positions), (n,), generator=generator(self.seed, 5, step))]
+
     def of_real(self, at: Tensor, step: int) -> tuple[Noisy, Tensor]:
         """These real images with noise at uniform steps, and the noise. at: (n,) positions in `images`."""
+        return self.noised(*self.labelled(at), step)
+
+    def labelled(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """These real images, and what they are. at: (n,) positions in `images`. Returns (n, C, H, W) and (n,)."""
         assert self.images is not None
         assert self.labels is not None
+        return self.images[at], self.labels[at]
+
+    def noised(self, x0: Tensor, rows: Tensor, step: int) -> tuple[Noisy, Tensor]:
+        """Images with noise at uniform steps, and the noise. x0: (n, C, H, W). rows: (n,), what they are."""
         draws = generator(self.seed, 3, step)
-        x0 = self.images[at]
         eps = torch.randn(x0.shape, generator=draws)
-        t = torch.randint(self.model.process.steps, (len(at),), generator=draws)
-        return Noisy(q_sample(x0, t, eps, self.model.process.alpha_bar), t, self.labels[at]), eps
+        t = torch.randint(self.model.process.steps, (len(x0),), generator=draws)
+        return Noisy(q_sample(x0, t, eps, self.model.process.alpha_bar), t, rows), eps
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -13,8 +13,10 @@ from pudm_lite.erasing.uce import uce
 from pudm_lite.errors import UserError
 
 KEPT = ("tower", "dog", "tree", "river")
-APPLY = [method for method, recipe in METHODS.items() if not recipe.real]
-"""Methods that need no real images."""
+APPLY = [method for method, recipe in METHODS.items() if not recipe.real and method != "sld"]
+"""Methods that need no real images, and change parameters."""
+NULL_ALONE = ("ca-null", "ap-neutral")
+"""They look at the null concept alone; where it stands in the list decides which noise they draw."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def test_words_that_speak_of_what_is_erased_are_left_out(pipeline):
 
 
 def test_bad_concepts_and_lists(pipeline):
-    with pytest.raises(UserError, match="holds nothing but what is erased \\(churches\\)"):
+    with pytest.raises(UserError, match=r"holds nothing but what is erased \(churches\)"):
         choose(pipeline, ["church"], [], ("churches",))
     with pytest.raises(UserError, match="the tokenizer leaves nothing: say the concept to erase in other words"):
         conditional(pipeline, ["中国"])
@@ -80,23 +82,31 @@ def test_bad_concepts_and_lists(pipeline):
 
 
 @pytest.mark.parametrize("method", APPLY)
-def test_each_method_changes_exactly_the_parameters_that_it_claims(model, method):
+def test_each_method_changes_exactly_what_it_claims_and_looks_where_it_says(pipeline, model, method, monkeypatch):
+    """Those named in ALONE give one edit whatever else may be preserved; the others do not."""
+    monkeypatch.setattr("pudm_lite.erasing.scenes.GRID", 2)
     recipe = METHODS[method]
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
-    how = {"steps": 3, "batch_size": 2} if recipe.steps else {}
-    done = erase(model, ("church",), method, seed=1, **how)
-    after = done.model.network.state_dict()
+    how = {"steps": 2, "batch_size": 2} if recipe.steps else {}
+    other = conditional(pipeline, ["church"], [] if method in NULL_ALONE else ["bread", "cat", "river"])
+    one, two = (erase(m, ("church",), method, seed=1, **how) for m in (model, other))
+    after = one.model.network.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == set(done.changed)
+    assert changed == set(one.changed)
     claimed = {name for name in before if LAYERS[recipe.layers](name)}
-    assert changed == (set() if method == "none" else claimed)
+    if method == "fmn":  # it looks at attention, which the last layer's values and output have no part in
+        assert {name for name in claimed if "to_q" in name or "to_k" in name} <= changed < claimed
+    else:
+        assert changed == (set() if method == "none" else claimed)
     assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
+    same = all(torch.equal(one.changed[name], two.changed[name]) for name in changed)
+    assert same == (method in ALONE and method not in NULL_ALONE)
 
 
-@pytest.mark.parametrize("method", ["esd-x", "ap-gumbel"])
+@pytest.mark.parametrize("method", ["esd-x", "esd-u", "ca", "ap-random", "age"])
 def test_the_loss_falls(model, method):
-    losses = erase(model, ("church",), method, steps=25, batch_size=4, learning_rate=5e-3).losses
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    losses = erase(model, ("church",), method, steps=2 * GRID, batch_size=2, learning_rate=1e-2).losses
+    assert sum(losses[-GRID:]) < 0.7 * sum(losses[:GRID])
 
 
 def test_closed_form_answers_the_erased_prompt_as_the_empty_one(pipeline):
@@ -123,17 +133,6 @@ def test_no_edit_draws_the_same_pictures_bit_for_bit(pipeline, model):
     before = drawn(model.network)
     assert (before == drawn(erase(model, ("church",), "none").model.network)).all()
     assert (before != drawn(erase(model, ("church",), "uce").model.network)).any()
-
-
-@pytest.mark.parametrize("method", APPLY)
-def test_what_alone_says_of_a_method(pipeline, model, method):
-    """Those named in ALONE give one edit whatever else may be preserved; the others do not."""
-    recipe = METHODS[method]
-    how = {"steps": 2, "batch_size": 2} if recipe.steps else {}
-    other = conditional(pipeline, ["church"], ["bread", "cat", "river"])
-    one, two = (erase(m, ("church",), method, **how).changed for m in (model, other))
-    same = all(torch.equal(one[name], two[name]) for name in one)
-    assert same == (method in ALONE)
 
 
 def test_latents_are_not_clipped_on_their_way(model):
