@@ -13,9 +13,11 @@ from .errors import UserError
 COMMANDS = (
     "figure1",
     "train",
+    "train-sd",
     "sweep",
     "unlearn",
     "sample",
+    "erase",
     "evaluate",
     "report",
     "figure4",

@@ -101,8 +101,9 @@ def guided(network: Told, null: Tensor, scale: float) -> Told:
     """Classifier-free guidance (Ho & Salimans 2022): eps(null) + scale (eps(c) - eps(null)).
 
     At each step it is the score of p_t(x) p_t(c | x)^scale: scale 1 is the model's own conditional, 0 forgets the
-    condition, more than 1 sharpens it, and what is drawn then has no such simple density (notebook 09). Whatever the network predicts is affine in eps at a given x_t, so outputs may
-    stand for eps. null: (m, d). At scale 1 the network is asked once, else twice.
+    condition, more than 1 sharpens it, and what is drawn then has no such simple density (notebook 09). Whatever the
+    network predicts is affine in eps at a given x_t, so outputs may stand for eps. null: (m, d). At scale 1 the network
+    is asked once, else twice.
     """
     if scale == 1:
         return network
@@ -150,11 +151,15 @@ class ConceptPipeline(DiffusionPipeline):
 
 @dataclass(frozen=True)
 class Conditional:
-    """A conditional model: network(x_t, t, tokens), its process, its table."""
+    """A conditional model: network(x_t, t, tokens), its process, its table.
+
+    latent: whether it draws latents, which lie in no range, for prompts; else images in [-1, 1].
+    """
 
     network: nn.Module
     process: Process
     concepts: Concepts
+    latent: bool = False
 
 
 def save_conditional(model: Conditional, folder: Path) -> None:

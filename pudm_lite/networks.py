@@ -7,6 +7,8 @@ is opened to be fine-tuned.
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -364,11 +366,19 @@ def network_named(pretrained: str) -> str:
 
 def _open_pipeline(name: str) -> tuple[nn.Module, Process]:
     """A pipeline through Diffusers' own loading, old layouts with all files in one folder included."""
+    with opening(name):
+        _check_index(name, DiffusionPipeline.load_config(name))  # before gigabytes are fetched, or anything is imported
+        pipeline = DiffusionPipeline.from_pretrained(name)
+    return pipeline.unet.eval(), _process_of(name, pipeline.unet, pipeline.scheduler)
+
+
+@contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Inside, Diffusers is silent, and whatever it raises is one sentence. name: of the pipeline that is opened."""
     verbosity = diffusers.utils.logging.get_verbosity()
     diffusers.utils.logging.set_verbosity_error()  # it warns of every U-Net class that is not its own
     try:
-        _check_index(name, DiffusionPipeline.load_config(name))  # before gigabytes are fetched, or anything is imported
-        pipeline = DiffusionPipeline.from_pretrained(name)
+        yield
     except UserError:
         raise
     except Exception as error:  # Diffusers and the hub raise many kinds
@@ -377,7 +387,6 @@ def _open_pipeline(name: str) -> tuple[nn.Module, Process]:
         raise UserError(f"cannot open {name!r}, {where} ({reason}): name the folder of a Diffusers pipeline") from None
     finally:
         diffusers.utils.logging.set_verbosity(verbosity)
-    return pipeline.unet.eval(), _process_of(name, pipeline.unet, pipeline.scheduler)
 
 
 def _check_index(name: str, index: dict[str, Any]) -> None:
@@ -386,9 +395,7 @@ def _check_index(name: str, index: dict[str, Any]) -> None:
     An index names modules to import, and may name code beside it: how much of that Diffusers does depends on its
     version, so nothing is left to it.
     """
-    parts = {
-        part: source for part, source in index.items() if isinstance(source, list) and part[0] != "_" and source[0]
-    }
+    parts = parts_of(index)
     if set(parts) != {"unet", "scheduler"}:
         raise UserError(
             f"{name} is made of {', '.join(sorted(parts)) or 'nothing'}: "
@@ -397,13 +404,23 @@ def _check_index(name: str, index: dict[str, Any]) -> None:
     known = {
         "_class_name": _of_diffusers(index.get("_class_name"), DiffusionPipeline),
         "unet": parts["unet"] in [[module, kind] for kind, module in UNETS.items()],
-        "scheduler": parts["scheduler"][:-1] == ["diffusers"] and _of_diffusers(parts["scheduler"][-1], SchedulerMixin),
+        "scheduler": is_scheduler(parts["scheduler"]),
     }
     if others := [part for part, is_known in known.items() if not is_known]:
         raise UserError(
             f"{name} has {index.get(others[0])!r} as its {others[0].strip('_')}, which is not opened: "
             f"choose a pipeline of Diffusers whose unet is a {' or a '.join(UNETS)}"
         )
+
+
+def parts_of(index: dict[str, Any]) -> dict[str, list[Any]]:
+    """What a pipeline's index says it is made of: module and class of each part that is there."""
+    return {part: source for part, source in index.items() if isinstance(source, list) and part[0] != "_" and source[0]}
+
+
+def is_scheduler(source: list[Any]) -> bool:
+    """Whether module and class of an index are a scheduler of Diffusers."""
+    return source[:-1] == ["diffusers"] and _of_diffusers(source[-1], SchedulerMixin)
 
 
 def _of_diffusers(name: Any, base: type) -> bool:
@@ -413,25 +430,34 @@ def _of_diffusers(name: Any, base: type) -> bool:
 
 def _process_of(name: str, network: nn.Module, scheduler: Any) -> Process:
     """The process that a pipeline's scheduler describes. Raises UserError where l(x) of Eq. 8 cannot be computed."""
-    kind, config, settings = type(scheduler).__name__, network.config, scheduler.config
-    alpha_bar = getattr(scheduler, "alphas_cumprod", None)
-    if settings.get("trained_betas") is not None:  # its own product is in float32: 1e-4 off at the far end
-        alpha_bar = torch.cumprod(1 - torch.tensor(settings.trained_betas, dtype=torch.float64), 0)
+    config = network.config
     reasons = {
         "its U-Net takes a class": config.get("num_class_embeds") or config.get("class_embed_type"),
         f"its U-Net does not say how large its images are (sample_size is {config.get('sample_size')!r})": not _sides(
             config.get("sample_size")
         ),
         f"its images have {config.in_channels} channels": config.in_channels not in (1, 3),
-        f"its {kind} has no alpha_bar inside (0, 1)": alpha_bar is None or not 0 < float(alpha_bar.min()) < 1,
-        f"its {kind} predicts {settings.get('prediction_type')}": settings.get("prediction_type", "epsilon")
-        not in PREDICTIONS,
         "it learns a variance beside the noise": config.in_channels != config.out_channels,
     }
-    if found := [reason for reason, holds in reasons.items() if holds]:
-        raise UserError(f"{name} cannot be trained here, {found[0]}: choose an unconditional DDPM or DDIM pixel model")
-    assert alpha_bar is not None
-    return Process(alpha_bar.float(), settings.get("prediction_type", "epsilon"))
+    found = [reason for reason, holds in reasons.items() if holds]
+    process = process_of(scheduler)
+    if found or isinstance(process, str):
+        reason = found[0] if found else process
+        raise UserError(f"{name} cannot be trained here, {reason}: choose an unconditional DDPM or DDIM pixel model")
+    return process
+
+
+def process_of(scheduler: Any) -> Process | str:
+    """The process that a scheduler of Diffusers describes; or why l(x) of Eq. 8 cannot be computed in it."""
+    kind, settings = type(scheduler).__name__, scheduler.config
+    alpha_bar = getattr(scheduler, "alphas_cumprod", None)
+    if settings.get("trained_betas") is not None:  # its own product is in float32: 1e-4 off at the far end
+        alpha_bar = torch.cumprod(1 - torch.tensor(settings.trained_betas, dtype=torch.float64), 0)
+    if alpha_bar is None or not 0 < float(alpha_bar.min()) < 1:
+        return f"its {kind} has no alpha_bar inside (0, 1)"
+    if (prediction := settings.get("prediction_type", "epsilon")) not in PREDICTIONS:
+        return f"its {kind} predicts {prediction}"
+    return Process(alpha_bar.float(), prediction)
 
 
 def named_network(row: dict[str, Any]) -> tuple[nn.Module, Process]:

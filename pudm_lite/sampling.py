@@ -68,9 +68,10 @@ def _previous(grid: Tensor, alpha_bar: Tensor) -> Iterator[tuple[int, float, flo
     return zip(grid.tolist(), visited, [*visited[1:], 1.0], strict=True)
 
 
-def predicted_x0(x: Tensor, eps: Tensor, ab: Tensor | float) -> Tensor:
-    """x_0 as Eq. 6 gives it from x_t and eps, clipped to the range of images."""
-    return ((x - (1 - ab) ** 0.5 * eps) / ab**0.5).clamp(-1, 1)
+def predicted_x0(x: Tensor, eps: Tensor, ab: Tensor | float, clip: bool = True) -> Tensor:
+    """x_0 as Eq. 6 gives it from x_t and eps. clip: to the range of images; latents have none."""
+    x0 = (x - (1 - ab) ** 0.5 * eps) / ab**0.5
+    return x0.clamp(-1, 1) if clip else x0
 
 
 def ddpm(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list[torch.Generator]) -> Iterator[Tensor]:

@@ -77,7 +77,8 @@ class Trainer:
     looks back over a fixed share of the run, however short (Karras et al. 2024).
 
     network: maps images (B, C, H, W), t (B,) to a tensor like the images, or to an object whose `.sample` is one.
-    images: (N, C, H, W) uint8, the training set that `split` points into, of the network's size.
+    images: (N, C, H, W) uint8, the training set that `split` points into, of the network's size; or latents, float32,
+        which are taken as they are.
     folder: where checkpoints are kept, at the end and on the way; None keeps nothing.
     condition: what a conditional network is told of the images, Eq. 20; None for others.
     save_every: seconds between them; None for SAVE_EVERY, or so many that writing takes SAVING_SHARE of the time.
@@ -153,7 +154,9 @@ class Trainer:
         self.groups = Groups(config, split)
         if (condition is None) == bool(config.conditional):
             raise ValueError("a condition belongs to a training with conditional=1, and to no other")
-        self.tokens = None if condition is None else condition.tokens.to(device)  # (K + 1, m, d)
+        self.tokens = None  # (K + 1, m, d)
+        if condition is not None:
+            self.tokens = condition.tokens.to(place_for(condition.tokens.nbytes, device))  # captions can be many
         self.labels = None if condition is None else (condition.labels[split.u], condition.labels[split.s])
         self.drawn = Ahead(self._draw, threaded=device.type == "cuda")
         self.step, self.seconds, self.skipped_in_a_row = 0, 0.0, 0
@@ -241,7 +244,9 @@ class Trainer:
         c, world = self.config, self.accelerator.num_processes
         batch, at, eps, told = self.drawn(self.step)
         eps = self._up(eps)
-        tokens = None if told is None or self.tokens is None else self.tokens[self._up(told)]
+        tokens = None
+        if told is not None and self.tokens is not None:
+            tokens = self._up(self.tokens[told.to(self.tokens.device, non_blocking=True)])
         t, w = self._timesteps(at)
         n = len(eps)
         mine = [
@@ -289,7 +294,7 @@ class Trainer:
         if batch.flips is not None:
             x = x.flip(3).where(self._up(batch.flips[rows])[:, None, None, None], x)
         rows = self._up(rows)
-        x, noise = to_model(x), eps[rows]
+        x, noise = x if x.is_floating_point() else to_model(x), eps[rows]
         if device.type == "cpu":
             x, noise = (v.contiguous(memory_format=torch.channels_last) for v in (x, noise))
 

@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -131,7 +131,7 @@ def erase(
     seconds = time.process_time() - started
     scene.student.requires_grad_(True)
     return Erased(
-        Conditional(answering, model.process, model.concepts),
+        replace(model, network=answering),
         differences(model.network, scene.student),
         losses,
         seconds,
@@ -166,7 +166,8 @@ def _settings(method: str, overrides: dict[str, Any]) -> tuple[dict[str, Any], d
 
 def concept_space(model: Conditional, erased: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
     """The concepts that may be preserved, (K, m, d), and their names: all but the erased ones; the null concept; and of
-    every two of these without null the mean, named `a~b`, scaled to a token's variance.
+    every two of these without null the mean, named `a~b`, scaled to a token's variance. Of prompts no mean is taken: a
+    text encoder does not speak half of one word and half of another.
 
     The erased ones are left out, and so is what is made of them: a search would find them first, and preserve what
     shall go. Raises UserError for an unknown one, and where nothing is left.
@@ -176,6 +177,9 @@ def concept_space(model: Conditional, erased: tuple[str, ...]) -> tuple[Tensor, 
         what = f"unknown concept {unknown[0]!r}" if erased else "no concept to erase is named"
         raise UserError(f"{what}; known: {', '.join(table.names)}")
     names = [name for name in table.names if name not in erased]
+    if model.latent:
+        tokens = table.tokens.data[[*map(table.index, names), -1]]
+        return tokens, (*names, "null")
     if not names:
         raise UserError(f"nothing is left to preserve of {', '.join(table.names)}: erase fewer concepts")
     single = table.tokens.data[[table.index(name) for name in names]]

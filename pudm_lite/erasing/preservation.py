@@ -12,11 +12,14 @@ from torch.nn import functional as F
 
 from ..draws import generator
 from .esd import erasing_term
-from .scenes import Scene, distance
+from .scenes import Noisy, Scene, distance
 
 Search = Callable[[int], tuple[Tensor, Tensor]]
 """At a step: the tokens (m, d) to preserve, and the row of `space` (a number) whose noisy images they are compared on;
 -1: the erased concept's."""
+
+AT_ONCE = 64
+"""So many concepts are looked at in a batch, for a GPU's memory."""
 
 
 def preserving_term(scene: Scene, tokens: Tensor, row: Tensor, step: int) -> Tensor:
@@ -47,11 +50,14 @@ def exact(scene: Scene, looks: int = 1) -> Search:
     """The maximum itself: L_2 of every concept of the list, on `looks` noisy images each. What any search aims at."""
     rows = torch.arange(len(scene.space))
 
+    def between(at: Noisy) -> Tensor:
+        tokens = scene.space[at.row]
+        return distance(scene.eps_student(at.x, at.t, tokens), scene.eps_teacher(at.x, at.t, tokens))
+
     def find(step: int) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            many = rows.repeat_interleave(looks)
-            at, tokens = scene.of_kept(many, step), scene.space[many]
-            harm = distance(scene.eps_student(at.x, at.t, tokens), scene.eps_teacher(at.x, at.t, tokens))
+            at = scene.of_kept(rows.repeat_interleave(looks), step)
+            harm = torch.cat([between(at[some]) for some in torch.arange(len(at.t)).split(AT_ONCE)])
             best = harm.view(-1, looks).mean(1).argmax()
         return scene.space[best], best
 
@@ -86,7 +92,7 @@ def ascent(scene: Scene, gain: Gain, rate: float, temperature: float, inner: int
         draws = generator(scene.seed, 4, step)
         for _ in range(inner):
             weights = choice(logits, temperature, draws)
-            tokens = torch.einsum("k,kmd->md", weights, scene.space)
+            tokens = torch.einsum("k,kmd->md", weights.to(scene.space), scene.space)
             loss = -gain(scene, tokens, weights.argmax(), step).mean()
             (logits.grad,) = torch.autograd.grad(loss, [logits])
             optimiser.step()

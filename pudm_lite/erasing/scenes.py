@@ -39,7 +39,8 @@ def estimate(network: nn.Module, process: Process) -> Estimate:
 
 @dataclass(frozen=True)
 class Noisy:
-    """Noisy images and their steps. x: (n, C, H, W). t: (n,) int64. row: (n,) int64, the concept that each is of."""
+    """Noisy images and their steps. x: (n, C, H, W). t: (n,) int64. row: (n,) int64, the concept that each is of; these
+    lie in the host's memory, as whatever picks does."""
 
     x: Tensor
     t: Tensor
@@ -51,11 +52,18 @@ class Noisy:
 
 @torch.no_grad()
 def trajectories(
-    eps: Estimate, process: Process, shape: tuple[int, int, int], tokens: Tensor, null: Tensor, draws: torch.Generator
+    eps: Estimate,
+    process: Process,
+    shape: tuple[int, int, int],
+    tokens: Tensor,
+    null: Tensor,
+    draws: torch.Generator,
+    clip: bool = True,
 ) -> Noisy:
     """What DDIM passes through on its way to one image a row of tokens: GRID noisy images each, guided.
 
-    tokens: (n, m, d). null: (m, d). Returns GRID * n, the noisiest first; `row` counts the rows of tokens.
+    tokens: (n, m, d). null: (m, d). clip: whether what is drawn lies in [-1, 1], as images do and latents do not.
+    Returns GRID * n, the noisiest first; `row` counts the rows of tokens.
     """
     told = guided(eps, null, GUIDANCE)
     grid = timestep_grid(process.steps, GRID)
@@ -64,10 +72,10 @@ def trajectories(
     visited = process.alpha_bar.cpu()[grid].tolist()
     for t, ab, ab_next in zip(grid.tolist(), visited, [*visited[1:], 1.0], strict=True):
         xs.append(x)
-        x0 = predicted_x0(x, told(x, torch.full((len(x),), t, device=x.device), tokens), ab)
+        x0 = predicted_x0(x, told(x, torch.full((len(x),), t, device=x.device), tokens), ab, clip)
         x = ab_next**0.5 * x0 + ((1 - ab_next) / (1 - ab)) ** 0.5 * (x - ab**0.5 * x0)
-    rows = torch.arange(len(tokens), device=x.device)
-    return Noisy(torch.cat(xs), grid.to(x.device).repeat_interleave(len(tokens)), rows.repeat(GRID))
+    rows = torch.arange(len(tokens)).repeat(GRID)
+    return Noisy(torch.cat(xs), grid.to(x.device).repeat_interleave(len(tokens)), rows)
 
 
 @dataclass
@@ -132,7 +140,7 @@ class Scene:
         if self._turn != turn:
             draws = generator(self.seed, 0, turn)
             rows = torch.tensor(self.rows).repeat(self.batch_size)[: self.batch_size]
-            found = trajectories(self.eps_student, self.model.process, self.shape, self.tokens(rows), self.null, draws)
+            found = self._drawn(self.eps_student, self.tokens(rows), draws)
             order = torch.randperm(len(found.t), generator=draws)
             self._turn, self._pool = turn, Noisy(found.x, found.t, rows[found.row])[order]
         assert self._pool is not None
@@ -142,18 +150,21 @@ class Scene:
     def of_kept(self, rows: Tensor, step: int) -> Noisy:
         """Of each of these rows of `space` a noisy image that the *teacher* passes through, drawn at random.
 
-        Of a few trajectories a row, which are drawn when it is first asked for.
+        Of a few trajectories a row, eight or a batch if that is less, which are drawn when it is first asked for.
         """
-        each = 8
+        each = min(8, self.batch_size)
         for row in rows.unique().tolist():
             if row not in self._kept:
                 draws, tokens = generator(self.seed, 1, row), self.space[row].expand(each, -1, -1)
-                found = trajectories(self.eps_teacher, self.model.process, self.shape, tokens, self.null, draws)
+                found = self._drawn(self.eps_teacher, tokens, draws)
                 self._kept[row] = Noisy(found.x, found.t, torch.full_like(found.row, row))
         draws = generator(self.seed, 2, step)
         at = torch.randint(GRID * each, (len(rows),), generator=draws)
         picked = [self._kept[row][i] for row, i in zip(rows.tolist(), at.split(1), strict=True)]
         return Noisy(*(torch.cat([getattr(part, name) for part in picked]) for name in ("x", "t", "row")))
+
+    def _drawn(self, eps: Estimate, tokens: Tensor, draws: torch.Generator) -> Noisy:
+        return trajectories(eps, self.model.process, self.shape, tokens, self.null, draws, clip=not self.model.latent)
 
     def real(self, erased: bool) -> Tensor:
         """(n,) positions in `images` of the erased concepts, or of the others. Raises UserError for none."""

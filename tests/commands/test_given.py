@@ -13,6 +13,7 @@ from pudm_lite.errors import UserError
 
 SHIPPED = "data/models/mnist-digits_unsupervised_seed0.safetensors"
 OWN = "train --unlabeled U --sensitive S"
+STABLE = "train-sd --pipeline P --unlabeled U --sensitive S"
 PRETRAINED = f"--method pretrained --pretrained {SHIPPED}"
 
 UNUSED = {
@@ -75,6 +76,16 @@ UNUSED = {
     "report rows.jsonl --unlearning --runs": "argument --runs: not allowed with argument --unlearning",
     "report rows.jsonl --runs --table 2": "argument --table: not allowed with argument --runs",
     "train --minutes 3 --steps 5": "argument --steps: not allowed with argument --minutes",
+    "erase --pipeline P --concept x --preserve F": "--preserve would not be used: esd-x looks at no other concept",
+    "erase --pipeline P --concept x --synonyms y --nearest 3": "--nearest, --synonyms would not be used: esd-x looks",
+    "erase --pipeline P --concept x --method uce --steps 5": "--steps would not be used: uce trains nothing",
+    "erase --pipeline P --concept x --method uce --batch-size 5": "--batch-size would not be used: uce trains nothing",
+    "erase --pipeline P --concept x --method none --learning-rate 1": "--learning-rate would not be used: none trains",
+    "erase --pipeline P --concept x --method uce --layers all": "--layers would not be used: uce trains nothing",
+    f"{STABLE} --method supervised --beta 0.2": "--beta would not be used: it does not act on supervised",
+    f"{STABLE} --set s_per_batch=2": "s_per_batch of --set would not be used: it belongs to stream=two",
+    f"{STABLE} --set conditional=1": "--set takes no conditional: the captions are the condition",
+    f"{STABLE} --set steps=7": "--set takes no steps: that is --steps",
     "judge train mnist --from-scratch": "--from-scratch would not be used: the judge of mnist always starts",
     "judge train mnist --normal U": "--normal would not be used: it belongs to `pudm judge train folders`",
     "judge train cifar10 --sensitive U --strict": "--sensitive, --strict would not be used: it belongs to",
@@ -83,6 +94,8 @@ UNUSED = {
 ALWAYS = {
     "train": "experiment method pretrained unlabeled sensitive classes seed n_samples sampler sampler_steps save_every "
     "out threads conditional",
+    "train-sd": "pipeline unlabeled sensitive method layers steps seed strict save_every out",
+    "erase": "pipeline concept method option seed out",
     "figure1": "normal method network seed minutes steps n_samples sampler sampler_steps features save_every out "
     "threads",
     "sweep": "experiment method seed lanes processes slurm n_samples sampler sampler_steps features save_every out "
