@@ -18,7 +18,7 @@ SD = "pip install 'pudm_lite[sd]'"
 
 
 def clip_scores(images: Tensor, prompts: Sequence[str], model: Path) -> np.ndarray:
-    """100 times the cosine of each image and its prompt in CLIP's space (Hessel et al. 2021): (n,), below 0 left so.
+    """(n,): 100 times the cosine of image and prompt in the space of CLIP (Hessel et al. 2021), or 0 if that is less.
 
     images: (n, 3, H, W) uint8. prompts: n. model: the folder of a CLIPModel with its processor, as `save_pretrained`
     of Transformers writes it, such as clip-vit-large-patch14's. Raises UserError where it is none.

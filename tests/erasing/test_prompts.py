@@ -103,10 +103,14 @@ def test_each_method_changes_exactly_what_it_claims_and_looks_where_it_says(pipe
     assert same == (method in ALONE and method not in NULL_ALONE)
 
 
-@pytest.mark.parametrize("method", ["esd-x", "esd-u", "ca", "ap-random", "age"])
-def test_the_loss_falls(model, method):
-    losses = erase(model, ("church",), method, steps=2 * GRID, batch_size=2, learning_rate=1e-2).losses
-    assert sum(losses[-GRID:]) < 0.7 * sum(losses[:GRID])
+@pytest.mark.parametrize(
+    ("method", "share"), [("esd-x", 0.7), ("esd-u", 0.7), ("ca", 0.7), ("ap-random", 0.7), ("fmn", 1)]
+)
+def test_the_loss_falls(model, method, share, monkeypatch):
+    """Where the search moves the target as well (age), or what is preserved (ap-pgd), it may rise."""
+    monkeypatch.setattr("pudm_lite.erasing.scenes.GRID", 5)
+    losses = erase(model, ("church",), method, steps=15, batch_size=2, learning_rate=1e-2).losses
+    assert sum(losses[-5:]) < share * sum(losses[:5])
 
 
 def test_closed_form_answers_the_erased_prompt_as_the_empty_one(pipeline):

@@ -23,6 +23,7 @@ def clip(tmp_path):
     text = tower | {"vocab_size": 200, "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id}
     config = CLIPConfig(text_config=text, vision_config=tower | {"image_size": 32, "patch_size": 8}, projection_dim=8)
     model = CLIPModel(config).eval()
+    model.text_projection.weight.data.neg_()  # so that with this seed cosines are positive
     size = {"height": 32, "width": 32}
     processor = CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size), words)
     model.save_pretrained(tmp_path / "clip")
@@ -41,6 +42,9 @@ def test_clip_scores_are_cosines(clip):
     wanted = 100 * torch.cosine_similarity(outputs.image_embeds, outputs.text_embeds)
     assert found == pytest.approx(wanted.numpy(), abs=1e-2)
     assert found[0] != pytest.approx(found[1], abs=1e-2)
+    model.text_projection.weight.data.neg_()
+    model.save_pretrained(folder)
+    assert clip_scores(images, prompts, folder).tolist() == [0, 0]
 
 
 def test_no_clip_model(tmp_path):
