@@ -128,7 +128,8 @@ def complete(row: Row) -> Row:
         raise UserError(f"{row!r} is not the row of a run: name the rows.jsonl of an experiment")
     known = _configuration(row["experiment"])
     usual = {name: value for name, value in TrainConfig().as_row().items() if name in COMPARED and name not in REQUIRED}
-    return {**usual, "pretrained": "", "labelled": known.s if known else None} | row
+    unjudged = {"judge_accuracy": None} if "not_measured" in row else {}
+    return {**usual, **unjudged, "pretrained": "", "labelled": known.s if known else None} | row
 
 
 def select(rows: list[Row], wanted: list[str]) -> list[Row]:
@@ -195,7 +196,7 @@ def _belonging(number: int, rows: list[Row], measure: str) -> tuple[list[Row], C
         if known is not None and known.s == 0:
             left_out["of a configuration without a line in these tables"] += 1
             continue
-        if known is None and measure not in row:
+        if measure not in row and (known is None or "not_measured" in row):
             left_out["of images that were not measured"] += 1
             continue
         if lacking := [key for key in (*REQUIRED, measure) if key not in row]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..diffusion import Process
 from ..errors import UserError
 from ..files import write_arrays, write_whole
-from ..measures.inception import require_weights
+from ..measures.inception import require_weights, weights_are_there
 from ..networks import Recipe, image_shape, make_network, make_process, open_network, recipe_for, save_pipeline
 from ..sampling import SAMPLERS, draw, half_precision
 from ..settings import TrainConfig
@@ -30,7 +30,7 @@ from .albums import FOLDERS, album_configuration, album_material, is_album
 from .drawing import draw_share, gather
 from .machine import fitting, forget_peak_memory, machine, mode, peak_memory_mb
 from .materials import Material, read_material
-from .measuring import FEATURES, measures
+from .measuring import FEATURES, measures, not_measured
 
 
 @dataclass(frozen=True)
@@ -144,19 +144,20 @@ def experiment(
     method: one of risks.METHODS; or `pretrained`, which trains nothing and draws from the model named so.
     overrides: any other field of TrainConfig, sampler, sampler_steps, features, and n_samples, which is 0 for as many
         as the configuration has test images. None stands for the recipe's.
-    Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others.
+    Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others,
+    where its weights are there.
     Raises UserError for unknown names and values out of range.
     """
     images = configuration if is_album(configuration) else ""
     data = album_configuration(Path(images)) if images else named_configuration(configuration)
     recipe = recipe_for(network, data, pretrained)
     given = {name: value for name, value in overrides.items() if value is not None}
-    own_features = images or data.dataset in DIGITS
+    inception = not images and data.dataset not in DIGITS and weights_are_there()
     usual = {
         "sampler": recipe.sampler,
         "sampler_steps": recipe.sampler_steps,
         "n_samples": 2000,
-        "features": "judge" if own_features else "inception",
+        "features": "inception" if inception else "judge",
         "save_every": None,
     }
     sampling = {name: given.pop(name, value) for name, value in usual.items()}
@@ -297,6 +298,7 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     write_arrays(folder / "samples.npz", **{name: array.numpy() for name, array in arrays.items()})
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
     shutil.rmtree(batches)
+    lacks = not_measured(data, exp.features)
     return {
         "run": exp.name,
         **exp.as_row(),
@@ -309,6 +311,7 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "prediction": trainer.process.prediction,
         "sample_precision": half_precision(trainer.accelerator.device),
         **measured.row,
+        **({"not_measured": lacks} if lacks else {}),
         "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / max(1, exp.train.steps), 4),
         "train_seconds": round(trainer.seconds, 1),
         "sample_seconds": round(sample_seconds, 1),
