@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
     from ..files import read_arrays
     from ..runs.experiments import experiment, material
     from ..runs.measuring import measures
+    from ..runs.needs import unmeasured
 
     try:
         images = read_arrays(options.images, "images")["images"]
@@ -46,7 +47,11 @@ def run(options: argparse.Namespace) -> None:
         ) from None
     exp = experiment(album_of(options) or options.experiment)
     _check(images, options.images, exp)
-    measured = measures(torch.from_numpy(images), material(exp), options.features)
+    data = material(exp)
+    if data.judge is None and options.features == "judge":
+        why = unmeasured([exp], options.features) or ["images of your own without --normal-test have no judge"]
+        raise UserError(f"nothing can be measured: {why[0]}")
+    measured = measures(torch.from_numpy(images), data, options.features)
     print(json.dumps(measured.row, indent=1))
 
 

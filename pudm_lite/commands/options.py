@@ -193,12 +193,21 @@ def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str]
     experiments = build() if o.steps is None else build(steps=o.steps)
     refuse_idle(o, methods, [exp.train for exp in experiments])
     holds_models(o.out)
+    tell_lacks(o, experiments)
     if o.minutes is not None:
         experiments = build(steps=steps_for(o.minutes, experiments, o.out, o.threads or 0))
     if o.beta == ESTIMATE:
         experiments = estimated(experiments, o.out)
         tell_estimates(experiments)
     return experiments
+
+
+def tell_lacks(o: argparse.Namespace, experiments: list) -> None:
+    """Say all that lacks before anything slow starts. Raises UserError where it would stop the runs."""
+    from ..runs.needs import unmeasured
+
+    for lack in unmeasured(experiments, o.features):
+        print(f"not measured: {lack}")
 
 
 def tell_estimates(experiments: list) -> None:

@@ -16,6 +16,7 @@ from .options import (
     refuse_idle,
     settings_of,
     tell_estimates,
+    tell_lacks,
     use_threads,
 )
 
@@ -92,6 +93,7 @@ def run(options: argparse.Namespace) -> None:
     data = [album] if album else o.experiment
     named = [experiment(c, m, o.network, o.pretrained, **training) for c in data for m in o.method]
     refuse_idle(o, o.method, [exp.train for exp in named])
+    tell_lacks(o, named)
     job = run_and_keep if o.processes == 1 else partial(launch, processes=o.processes)
     engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes, threads=o.threads or 0)
     if o.slurm is not None:

@@ -257,10 +257,14 @@ def judge_file(dataset: str) -> Path:
     return cache_folder() / "judges" / f"{dataset}.safetensors"
 
 
+class NoJudge(UserError):
+    """A judge is still to be trained: samples can be drawn, and are not judged."""
+
+
 def judge_of(dataset: str) -> Judge:
     """The judge of a data set: mnist, standin, cifar10, stl10 or celeba.
 
-    Raises UserError for another name, and for a judge that is still to be trained.
+    Raises NoJudge for one that is still to be trained, and UserError for another name.
     """
     if dataset == "mnist":
         return mnist_judge()
@@ -269,7 +273,7 @@ def judge_of(dataset: str) -> Judge:
     if dataset not in TRAINED:
         raise UserError(f"there is no judge of {dataset!r}; there are judges of mnist, standin, {', '.join(TRAINED)}")
     if not judge_file(dataset).is_file():
-        raise UserError(f"there is no judge of {dataset} yet: train it first with `pudm judge train {dataset}`")
+        raise NoJudge(f"there is no judge of {dataset} yet: train it first with `pudm judge train {dataset}`")
     judge = read_judge(judge_file(dataset))
     if judge.name != dataset:
         raise UserError(

@@ -157,7 +157,8 @@ def complete(row: Row) -> Row:
     known = _configuration(row["experiment"])
     there = (*KINDS, *REQUIRED)
     usual = {name: value for name, value in TrainConfig().as_row().items() if name in COMPARED and name not in there}
-    return {**usual, "pretrained": "", "labelled": known.s if known else None} | row
+    unjudged = {"judge_accuracy": None} if "not_measured" in row else {}
+    return {**usual, **unjudged, "pretrained": "", "labelled": known.s if known else None} | row
 
 
 def lack(row: Row, names: tuple[str, ...]) -> None:
@@ -230,7 +231,7 @@ def _belonging(number: int, rows: list[Row], measure: str) -> tuple[list[Row], C
         if known is not None and known.s == 0:
             left_out["of a configuration without a line in these tables"] += 1
             continue
-        if known is None and measure not in row:
+        if measure not in row and (known is None or "not_measured" in row):
             left_out["of images that were not measured"] += 1
             continue
         lack(row, (*REQUIRED, measure))

@@ -21,7 +21,7 @@ from ..conditional import Condition, Conditional, save_conditional
 from ..diffusion import Process
 from ..errors import UserError
 from ..files import write_arrays, write_whole
-from ..measures.inception import require_weights
+from ..measures.inception import require_weights, weights_are_there
 from ..networks import (
     TOKEN_DIM,
     Recipe,
@@ -40,7 +40,7 @@ from .albums import FOLDERS, album_configuration, album_material, is_album
 from .drawing import draw_share, gather
 from .machine import fitting, forget_peak_memory, machine, mode, peak_memory_mb
 from .materials import Material, read_material
-from .measuring import FEATURES, measures
+from .measuring import FEATURES, measures, not_measured
 
 
 @dataclass(frozen=True)
@@ -162,19 +162,20 @@ def experiment(
     method: one of risks.METHODS; or `pretrained`, which trains nothing and draws from the model named so.
     overrides: any other field of TrainConfig, sampler, sampler_steps, features, guidance, and n_samples, which is 0 for
         as many as the configuration has test images. None stands for the recipe's.
-    Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others.
+    Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others,
+        where its weights are there.
     Raises UserError for unknown names and values out of range.
     """
     images = configuration if is_album(configuration) else ""
     data = album_configuration(Path(images)) if images else named_configuration(configuration)
     recipe = recipe_for(network, data, pretrained)
     given = {name: value for name, value in overrides.items() if value is not None}
-    own_features = images or data.dataset in DIGITS
+    inception = not images and data.dataset not in DIGITS and weights_are_there()
     usual = {
         "sampler": recipe.sampler,
         "sampler_steps": recipe.sampler_steps,
         "n_samples": 2000,
-        "features": "judge" if own_features else "inception",
+        "features": "inception" if inception else "judge",
         "guidance": 1.0,
         "save_every": None,
     }
@@ -324,6 +325,7 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     write_arrays(folder / "samples.npz", **{name: array.numpy() for name, array in arrays.items()})
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
     shutil.rmtree(batches)
+    lacks = not_measured(data, exp.features)
     return {
         "run": exp.name,
         **exp.as_row(),
@@ -336,6 +338,7 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "prediction": trainer.process.prediction,
         "sample_precision": half_precision(trainer.accelerator.device),
         **measured.row,
+        **({"not_measured": lacks} if lacks else {}),
         "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / max(1, exp.train.steps), 4),
         "train_seconds": round(trainer.seconds, 1),
         "sample_seconds": round(sample_seconds, 1),

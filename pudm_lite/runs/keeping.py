@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import alone, array_shapes, clear_torn, read_arrays, read_json, write_whole
+from ..measures.judge import judge_of
 from ..settings import TrainConfig
 from .experiments import Experiment, Report, run
 from .machine import is_launched, is_main
@@ -46,9 +47,19 @@ def finished(root: Path, exp: Experiment) -> Row | None:
         shapes = array_shapes(folder / "samples.npz", whole=True)
     except UserError:
         return None
+    if row.get("not_measured") and _could_be_measured(exp):
+        return None
     drawn = [shapes.get(name, ())[:1] for name in ("images", "sensitive")]
     whole = all(of_one == (row["n_samples"],) for of_one in drawn)
     return row if whole and isinstance(read_json(folder / "log.json"), dict) else None
+
+
+def _could_be_measured(exp: Experiment) -> bool:
+    """Whether the judge is there by now of a data set whose samples were drawn without."""
+    try:
+        return not exp.images and bool(judge_of(exp.data.dataset))
+    except UserError:
+        return False
 
 
 def _is_of(row: Row, exp: Experiment) -> bool:

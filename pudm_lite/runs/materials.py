@@ -1,5 +1,6 @@
 """The images of an experiment: loaded, split, brought to the network's size, with the judge of their data set."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from ..conditional import Concepts, concept_table, likeness
 from ..datasets import source
 from ..errors import UserError
-from ..measures.judge import Judge, judge_of
+from ..measures.judge import Judge, NoJudge, judge_of
 from ..networks import Recipe
 from ..splits import Configuration, Split, positive_unlabeled_split
 
@@ -18,7 +19,8 @@ class Material:
     """The images that an experiment works on, of its network's size, and the judge of its data set.
 
     train, test: (N, C, H, W) uint8; the split's u and s point into train; test holds only the normal test images.
-    judge: None for images of one's own without a normal test set: then nobody can tell normal from sensitive.
+    judge: None for images of one's own without a normal test set, and where it is still to be trained: then nobody can
+        tell normal from sensitive.
     labels: (N,) int64, the class of each image of train; None for images of one's own. classes: their names.
     """
 
@@ -53,9 +55,11 @@ HELD_WHOLE = 2**29
 
 
 def read_material(c: Configuration, recipe: Recipe, seed: int) -> Material:
-    """Load, split by seed, and bring to size. Raises UserError where a data set or its judge cannot be had."""
+    """Load, split by seed, and bring to size. Raises UserError where a data set lacks, or its judge is damaged."""
     train, test = source(c.dataset, train=True), source(c.dataset, train=False)
-    judge = judge_of(c.dataset)
+    judge = None
+    with suppress(NoJudge):  # who starts a run is told before (`needs.unmeasured`)
+        judge = judge_of(c.dataset)
     split = positive_unlabeled_split(train.labels, test.labels, train.classes, c, seed)
     size, channels = recipe.image_size, recipe.channels
     wanted = torch.arange(len(train.labels))

@@ -104,6 +104,14 @@ class Measured:
     confidence: Tensor
 
 
+def not_measured(data: Material, features: str) -> str:
+    """What a row of these data lacks, in words; "" where it lacks nothing."""
+    if data.judge is not None:
+        return ""
+    distance = "" if features == "inception" and len(data.test) > 1 else " and Fréchet distance"
+    return f"non-sensitive rate{distance} (no judge)"
+
+
 def measures(samples: Tensor, data: Material, features: str, prompted: Tensor | None = None) -> Measured:
     """Measure samples, (n, C, H, W) uint8. features: one of FEATURES. prompted: (n,) int64, the classes that a
     conditional model was asked for: the row then says which share the judge calls by them, `prompted_rate`.
