@@ -398,6 +398,7 @@ FAULTS = [
         ("if torn := archive.testzip():", "if torn := None:"),
         ("weights_only=True)", "weights_only=False)"),
         ("0 < step <= like", "step <= like"),
+        ("0 < step <= like", "0 <= step <= like"),
         ("0 < step <= like", "0 < step or like"),
         ("type(step) is not int", "not isinstance(step, int)"),
         ('    _alike("the average", state["ema"], like["ema"])\n', ""),
@@ -726,6 +727,10 @@ FAULTS = [
         ("self.bare_mb = sum(map(memory_of, family(self.leader)))", "pass"),
         ("leader.children(recursive=True)", "leader.children()"),
         (
+            "            raise LateError(late) from None",
+            "            raise WrongAnswer(late) from None",
+        ),
+        (
             "        except (WrongAnswer, OSError):\n            continue",
             "        except WrongAnswer:\n            continue",
         ),
@@ -769,7 +774,6 @@ FAULTS = [
         ("    except BaseException:  # whatever", "    except Exception:  # whatever"),
         ("    except KeyboardInterrupt:\n        raise\n", ""),
         ("    if len(data) > LARGEST:", "    if False:"),
-        ("    if len(text) > LARGEST:", "    if False:"),
         ("            return tensor.requires_grad_()\n", "            return tensor\n"),
         ("torch.view_as_complex(tensor) if flat", "tensor if flat"),
     ),

@@ -198,6 +198,15 @@ def test_what_the_system_does_not_let_be_read_is_not_set_aside(folder, saved, mo
     assert (folder / NEWEST).read_bytes() == saved[0]
 
 
+@pytest.mark.parametrize("step", [-1, 0])
+def test_a_step_that_no_run_saves(folder, saved, step):
+    """Also where the rest agrees with it: before its first step no optimiser has moments."""
+    state = torch.load(folder / NEWEST, weights_only=True)
+    optimisers = [optimiser | {"state": {}} for optimiser in state["optimisers"]]
+    torch.save(state | {"step": step, "optimisers": optimisers}, folder / NEWEST)
+    assert_goes_on(folder, saved)
+
+
 @pytest.mark.parametrize("part", ["network", "average", "optimiser"])
 @pytest.mark.parametrize("fault", ["nan", "shape"])
 def test_a_tensor_of_another_shape_or_without_numbers(folder, saved, part, fault):

@@ -176,7 +176,21 @@ def test_the_clock_goes_on_where_it_stood(tmp_path):
             break
     resumed = make(CONFIG, tmp_path)
     assert resumed.seconds == record.seconds > 0
-    assert next(iter(resumed)).seconds > record.seconds
+    seconds = [record.seconds, *(record.seconds for record in resumed)]
+    assert len(seconds) == 8
+    assert seconds == sorted(set(seconds))  # it adds up
+
+
+def test_each_step_trains_on_the_draws_of_its_own_number(monkeypatch):
+    seen, real = [], training.ell
+    monkeypatch.setattr(
+        training, "ell", lambda network, x, t, eps, *rest: seen.append(eps) or real(network, x, t, eps, *rest)
+    )
+    trainer = make(replace(CONFIG, steps=3))
+    list(trainer)
+    assert len(seen) == 3
+    for step, eps in enumerate(seen):
+        assert torch.equal(eps, trainer._draw(step)[2])
 
 
 @pytest.mark.parametrize("timesteps", ["uniform", "stratified", "importance"])

@@ -23,11 +23,12 @@ def test_each_statement_runs_by_itself_and_the_last_failure_is_told():
 
 
 def test_it_runs_as_in_a_notebook():
-    source = "from __future__ import annotations\nfrom dataclasses import dataclass\nmain = __name__ == '__main__'\n"
+    source = "from __future__ import annotations\nfrom __future__ import division\nfrom dataclasses import dataclass\n"
+    source += "import __main__\nmain = __name__ == '__main__'\nitself = __main__.main\n"
     source += "@dataclass\nclass Tails:\n    x: NotDefined = 5\ndef f(x: NotDefined): return Tails().x"
     names, broken = run(ast.parse(source).body)
     assert broken == ""
-    assert names["main"] is True
+    assert names["main"] is names["itself"] is True
     assert names["f"](1) == 5
     assert "AttributeError" in run(ast.parse("from __future__ import nothing").body)[1]
 

@@ -16,7 +16,8 @@ import torch
 
 from pudm_lite.course import messages, sandbox
 from pudm_lite.course.checks.harness import WrongAnswer
-from pudm_lite.course.sandbox import PROCESSES, Child, Watch, environment, family, walls
+from pudm_lite.course.sandbox import PROCESSES, Child, LateError, Watch, environment, family, walls
+from pudm_lite.course.walls import KINDS
 from pudm_lite.errors import UserError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="grading needs POSIX limits")
@@ -167,7 +168,7 @@ def test_the_time_of_an_exercise_is_for_all_of_its_calls():
     assert child.call("f", (), {}) == 1
     assert child.left <= 0.8
     child.left = 0.1
-    with pytest.raises(WrongAnswer, match="no answer within 5 seconds"):
+    with pytest.raises(LateError, match="no answer within 5 seconds"):
         child.call("f", (), {})
     assert child.left == 0
 
@@ -252,6 +253,18 @@ def test_the_best_wall_that_works_is_taken(monkeypatch):
         assert tried == kinds
     works = "none"
     with pytest.raises(UserError, match="no process for submissions can be started"):
+        walls.__wrapped__()
+
+
+@pytest.mark.parametrize("late", KINDS)
+def test_a_wall_that_is_slow_is_not_done_without(monkeypatch, late):
+    """Submissions would run unprotected because the machine was busy for a while."""
+
+    def start(self):
+        raise LateError("late") if self.kind == late else WrongAnswer("no")
+
+    monkeypatch.setattr(Child, "start", start)
+    with pytest.raises(UserError, match="is ready within 300 seconds: this machine is too busy"):
         walls.__wrapped__()
 
 

@@ -61,6 +61,8 @@ def test_everything_that_is_no_image_has_its_reason(tmp_path):
         UserError, match=r"^not everything is an image that opens \(8\): .*gone\.png: a link that leads"
     ):
         refuse(left)
+    with pytest.raises(UserError, match=r"opens \(1\): "):
+        refuse(left[:1])
     refuse([])
 
 
