@@ -101,8 +101,9 @@ def guided(network: Told, null: Tensor, scale: float) -> Told:
     """Classifier-free guidance (Ho & Salimans 2022): eps(null) + scale (eps(c) - eps(null)).
 
     At each step it is the score of p_t(x) p_t(c | x)^scale: scale 1 is the model's own conditional, 0 forgets the
-    condition, more than 1 sharpens it, and what is drawn then has no such simple density (notebook 09). Whatever the network predicts is affine in eps at a given x_t, so outputs may
-    stand for eps. null: (m, d). At scale 1 the network is asked once, else twice.
+    condition, more than 1 sharpens it, and what is drawn then has no such simple density (notebook 09). Whatever the
+    network predicts is affine in eps at a given x_t, so outputs may stand for eps. null: (m, d). At scale 1 the network
+    is asked once, else twice.
     """
     if scale == 1:
         return network
