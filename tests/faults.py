@@ -931,4 +931,19 @@ FAULTS = [
         ('if set(parts) != {"unet", "scheduler"}:', "if False:"),
         ("all(type(side) is int and side > 0 for side in sides)", "True"),
     ),
+    # The course
+    *faults(
+        "course/guidance.py",
+        "course/test_guidance.py",
+        ("gap = x[:, None] - alpha_bar**0.5 * self.means", "gap = x[:, None] - alpha_bar * self.means"),
+        ("(alpha_bar**0.5 * self.means - x[:, None]) / variance", "(self.means - x[:, None]) / variance"),
+        ("(self.posterior(x, alpha_bar) * scores)", "(self.posterior(x) * scores)"),
+        ("null + scale * (scores[:, concept] - null)", "scale * scores[:, concept]"),
+        ("+ scale * log_posterior", "+ log_posterior"),
+        ("kernel = kernel / (2 * pi * (1 - alpha_bar)) ** 0.5", "kernel = kernel / (2 * pi) ** 0.5"),
+        ("(x + (1 - ab) * slope) / ab**0.5", "(x + (1 - ab) ** 0.5 * slope) / ab**0.5"),
+        ("((1 - ab_next) * (1 - ab)) ** 0.5", "(1 - ab_next) ** 0.5"),
+        ("[*alpha_bar[1:], 1.0]", "[*alpha_bar[1:], 0.5]"),
+        ("torch.gradient(ends, spacing=(z,))[0]", "torch.gradient(ends)[0]"),
+    ),
 ]
