@@ -144,7 +144,8 @@ class ConceptPipeline(DiffusionPipeline):
         network = guided(lambda x, t, c: self.unet(x, t, c).sample, self.concepts.null, guidance_scale)
         self.scheduler.set_timesteps(num_inference_steps)
         for t in self.progress_bar(self.scheduler.timesteps):
-            x = self.scheduler.step(network(x, t.expand(len(x)), tokens), t, x).prev_sample
+            output = network(x, t.expand(len(x)), tokens)
+            x = self.scheduler.step(output, t, x, use_clipped_model_output=True).prev_sample  # as `sampling.ddim`
         images = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         return ImagePipelineOutput(images=images if output_type == "np" else self.numpy_to_pil(images))
 

@@ -91,7 +91,7 @@ def test_one_token_gives_queries_and_keys_no_gradient_and_four_do(tokens):
     network(torch.ones(2, 1, 8, 8), torch.tensor([3, 900]), told).sample.square().sum().backward()
     for name, parameter in chosen(network, "attn2").items():
         silent = tokens == 1 and (".to_q." in name or ".to_k." in name)
-        assert (parameter.grad.abs().max() == 0) == silent, name
+        assert (parameter.grad.abs().max() < 1e-6) == silent, name  # in closed form exactly 0
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
