@@ -76,16 +76,17 @@ UNUSED = {
 
 ALWAYS = {
     "train": "experiment method pretrained unlabeled sensitive classes seed n_samples sampler sampler_steps save_every "
-    "out threads",
+    "out threads log_to",
     "figure1": "normal method network seed minutes steps n_samples sampler sampler_steps features save_every out "
-    "threads",
+    "threads log_to",
     "sweep": "experiment method seed lanes processes slurm n_samples sampler sampler_steps features save_every out "
-    "pretrained unlabeled sensitive classes",
+    "pretrained unlabeled sensitive classes log_to",
     "sample": "n_samples sampler sampler_steps seed out",
     "evaluate": "experiment features unlabeled sensitive classes",
     "report": "runs where out",
     "figure4": "out",
     "ship": "out",
+    "push": "private",
     "grade": "out seconds memory",
     "bench": "threads seconds network rounds n_samples json",
     "selftest": "out",
