@@ -19,6 +19,7 @@ COMMANDS = (
     "report",
     "figure4",
     "ship",
+    "push",
     "grade",
     "bench",
     "selftest",
