@@ -22,6 +22,7 @@ COMMANDS = (
     "report",
     "figure4",
     "ship",
+    "push",
     "grade",
     "erase-bench",
     "bench",

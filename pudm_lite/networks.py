@@ -313,9 +313,14 @@ def make_scheduler(process: Process) -> DDIMScheduler:
     )
 
 
+def make_pipeline(network: nn.Module, process: Process) -> DDIMPipeline:
+    """A network and its process as Diffusers knows them."""
+    return DDIMPipeline(network, make_scheduler(process))
+
+
 def save_pipeline(network: nn.Module, process: Process, folder: Path) -> None:
     """Save as a Diffusers pipeline: `DDIMPipeline.from_pretrained(folder)` draws from it, `load_pipeline` reads it."""
-    write_folder(folder, DDIMPipeline(network, make_scheduler(process)).save_pretrained)
+    write_folder(folder, make_pipeline(network, process).save_pretrained)
 
 
 def load_pipeline(folder: Path) -> tuple[nn.Module, Process]:

@@ -892,10 +892,7 @@ FAULTS = [
         "sources/folders.py",
         "sources/test_folders.py",
         ("if folder is None else image_files(folder, out)", "if folder is None else image_files(folder)"),
-        ("    if strict:\n        refuse(left_out)\n", ""),
         ("if len(sizes) > 1 or any(width != height for width, height in sizes):", "if len(sizes) > 1:"),
-        ("        for other in names[k + 1 :]\n", "        for other in []\n"),
-        ("    return images, others + unread", "    return images, unread"),
     ),
     # Runs that end together, models that are opened
     *faults(

@@ -328,7 +328,7 @@ style.show(figure, alt="Histogram of noise errors: as a mean all lie where the p
 #
 # ## 6. The judge
 #
-# *The question: who says what is an animal?* The paper's judge is a ResNet-34, fine-tuned on CIFAR10's labels: 95.8 % of the test images get their class right. `pudm judge train cifar10` makes such a one, and keeps with it its confusion on the real test images; the stand-in's judge is the digit judge of notebook 04, which looks at the ink and not at its colour. Without a judge no run starts, so that nobody trains for hours and then cannot count.
+# *The question: who says what is an animal?* The paper's judge is a ResNet-34, fine-tuned on CIFAR10's labels: 95.8 % of the test images get their class right. `pudm judge train cifar10` makes such a one, and keeps with it its confusion on the real test images; the stand-in's judge is the digit judge of notebook 04, which looks at the ink and not at its colour. Without a judge samples are drawn and not judged, and a run says so before it starts, so that nobody trains for hours to find out that he cannot count.
 
 # %%
 judge = data.judge
@@ -574,7 +574,7 @@ for folder, count in n_files.items():
 
 images = prepare(home / "unlabeled", home / "sensitive", normal_test=None, size=None, strict=False, to=home)
 own_steps = {"fast": 2, "lab": 120, "full": 120}[LAB.mode]
-mine = experiment(images.stem, "nnpu", images=str(images), steps=own_steps, batch_size=16)
+mine = experiment(str(images), "nnpu", steps=own_steps, batch_size=16)
 mine = replace(mine, n_samples=24, sampler_steps=4 if LAB.mode == "fast" else 25)
 own_data = material(mine)
 row = run(mine, home / "run")

@@ -1,6 +1,7 @@
 """What the commands share: options of a run, the experiments that they name, and what is printed of their rows."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,13 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
         help="CPU threads of each run (default: the cores that runs beside it leave, or what OMP_NUM_THREADS says)",
     )
     p.add_argument(
+        "--log-to",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="write curves and samples for TensorBoard there (pip install 'pudm_lite[log]')",
+    )
+    p.add_argument(
         "--save-every",
         type=float,
         default=None,
@@ -104,12 +112,19 @@ def number_of_samples(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{error}; `test` takes as many as there are test images") from None
 
 
-def use_threads(o: argparse.Namespace) -> None:
-    """Let this process itself, which trains judges and estimates beta, use as many threads as its runs would."""
+def begin(o: argparse.Namespace) -> None:
+    """Find out whether --out and --log-to can be used, and let this process itself, which trains judges and estimates
+    beta, use as many threads as its runs would. Raises UserError."""
     import torch
 
     from ..cores import threads_allowed
 
+    holds_models(o.out)
+    if o.log_to is not None:
+        from ..runs.logbook import writer_class
+
+        writer_class()
+        writable(o.log_to)
     torch.set_num_threads(o.threads or threads_allowed())
 
 
@@ -192,7 +207,6 @@ def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str]
 
     experiments = build() if o.steps is None else build(steps=o.steps)
     refuse_idle(o, methods, [exp.train for exp in experiments])
-    holds_models(o.out)
     tell_lacks(o, experiments)
     if o.minutes is not None:
         experiments = build(steps=steps_for(o.minutes, experiments, o.out, o.threads or 0))
@@ -230,11 +244,14 @@ def holds_models(out: Path, is_file: bool = False) -> None:
 
 def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
     from ..files import write_rows
+    from ..runs.logbook import beside
     from ..runs.parallel import run_all
     from .ending import draw, say
 
     named = {exp.name: exp for exp in experiments}
-    rows = [row | named[row["run"]].beta_row for row in run_all(experiments, o.out, threads=o.threads or 0)]
+    log = partial(beside, folder=o.log_to)
+    found = run_all(experiments, o.out, threads=o.threads or 0, log=log)
+    rows = [row | named[row["run"]].beta_row for row in found]
     if rows:  # of several processes that share a run, the first alone has its row
         write_rows(o.out / "rows.jsonl", rows)
         say(rows)

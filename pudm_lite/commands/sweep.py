@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from ..errors import UserError
 from .ending import draw, say
@@ -11,13 +12,12 @@ from .options import (
     DEFAULT_BETA,
     METHOD_NAMES,
     add_shared_options,
+    begin,
     beta,
-    holds_models,
     refuse_idle,
     settings_of,
     tell_estimates,
     tell_lacks,
-    use_threads,
 )
 
 HELP = "Run every method on every configuration with every beta and seed; a JSON line each goes to OUT/rows.jsonl."
@@ -79,16 +79,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from functools import partial
 
-    from ..runs.experiments import experiment
+    from ..runs.experiments import Experiment, experiment
     from ..runs.keeping import run_and_keep
     from ..runs.launch import launch
-    from ..runs.parallel import pool
+    from ..runs.logbook import beside
+    from ..runs.parallel import Hear, pool
     from ..runs.sweep import Engine, plan, sweep
 
     o = options
     training = settings_of(o) | ({} if o.steps is None else {"steps": o.steps})
-    holds_models(o.out)
-    use_threads(o)
+    begin(o)
     album = album_of(o, o.out)
     data = [album] if album else o.experiment
     named = [experiment(c, m, o.network, o.pretrained, **training) for c in data for m in o.method]
@@ -106,7 +106,12 @@ def run(options: argparse.Namespace) -> None:
         data, o.method, o.beta, o.seed, o.out, o.network, o.pretrained, o.n_samples, sampling, **training
     )
     tell_estimates(experiments)
-    outcome = sweep(experiments, o.out, engine)
+
+    def logged(experiments: list[Experiment], root: Path, hear: Hear) -> None:
+        with beside(hear, o.log_to) as both:
+            engine(experiments, root, both)
+
+    outcome = sweep(experiments, o.out, logged)
     rows = o.out / "rows.jsonl"
     if outcome.rows:
         say(outcome.rows)

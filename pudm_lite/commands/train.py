@@ -3,7 +3,7 @@
 import argparse
 
 from .folders import add_folders, album_of
-from .options import METHOD_NAMES, add_options, experiments_of, holds_models, run_and_print, use_threads
+from .options import METHOD_NAMES, add_options, begin, experiments_of, run_and_print
 
 HELP = "Train one or several models on the same data, sample and judge them; a JSON line each goes to OUT/rows.jsonl."
 
@@ -41,7 +41,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     o = options
-    holds_models(o.out)
-    use_threads(o)
+    begin(o)
     data = album_of(o, o.out) or o.experiment
     run_and_print(o, experiments_of(o, data, o.method, o.pretrained))

@@ -11,7 +11,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -31,6 +31,9 @@ Job = Callable[[Experiment, Path, Report], Any]
 
 Hear = Callable[[str, str, Any], None]
 """Takes word of a run: its name, then what a `Report` says, or one of the ENDS with what belongs to it."""
+
+Log = Callable[[Hear], AbstractContextManager[Hear]]
+"""Puts itself between runs and what hears of them, as `logbook.beside` does."""
 
 ENDS = ("done", "error", "crash")
 """How a run ends: with what its job returned, with a sentence for the user, or with a traceback."""
@@ -240,10 +243,13 @@ def losses(terms: dict[str, float]) -> str:
     return f"loss U {loss_u:.1f}, S {loss_s:.1f}"
 
 
-def run_all(experiments: list[Experiment], root: Path, quiet: bool = False, threads: int = 0) -> list[Row]:
+def run_all(
+    experiments: list[Experiment], root: Path, quiet: bool = False, threads: int = 0, log: Log = nullcontext
+) -> list[Row]:
     """Run experiments with a progress bar each: steps, time left, loss of U and of S. Returns their rows, in order.
 
-    Every run keeps its files in root/runs/NAME; a finished one is not run again. threads: see `pool`.
+    Every run keeps its files in root/runs/NAME; a finished one is not run again. threads: see `pool`. log: given what
+    hears of the runs, a context whose value hears of them in its place.
     Under `accelerate launch` the experiments run in this process, and only the main process shows bars and returns
     rows.
     Raises UserError with the first failure; checkpoints stay, and the same command goes on from them.
@@ -290,7 +296,8 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False, thre
     lanes = default_lanes(len(experiments), threads=threads)
     engine = here if is_launched() else partial(pool, run_and_keep, lanes=lanes, threads=threads)
     try:
-        engine(open_runs, root, show)
+        with log(show) as hear:
+            engine(open_runs, root, hear)
     finally:
         for bar in bars.values():
             bar.close()

@@ -93,19 +93,20 @@ UNUSED = {
 
 ALWAYS = {
     "train": "experiment method pretrained unlabeled sensitive classes seed n_samples sampler sampler_steps save_every "
-    "out threads conditional",
+    "out threads log_to conditional",
     "train-sd": "pipeline unlabeled sensitive method layers steps seed strict save_every out",
     "erase": "pipeline concept method option seed out",
     "figure1": "normal method network seed minutes steps n_samples sampler sampler_steps features save_every out "
-    "threads",
+    "threads log_to",
     "sweep": "experiment method seed lanes processes slurm n_samples sampler sampler_steps features save_every out "
-    "pretrained unlabeled sensitive classes",
+    "pretrained unlabeled sensitive classes log_to",
     "unlearn": "digit seed method steps reference_steps n_samples pretrained out",
     "sample": "n_samples sampler sampler_steps seed out",
     "evaluate": "experiment features unlabeled sensitive classes",
     "report": "runs unlearning where out",
     "figure4": "out",
     "ship": "out",
+    "push": "private",
     "grade": "out seconds memory",
     "erase-bench": "method digit seed each attack model retrained lanes out",
     "bench": "threads seconds network rounds n_samples json",
