@@ -167,14 +167,21 @@ def save_conditional(model: Conditional, folder: Path) -> None:
 
 
 def load_conditional(folder: Path) -> Conditional:
-    """What `save_conditional` wrote. Raises UserError where the folder holds no conditional model."""
+    """What `save_conditional` wrote. Raises UserError where the folder holds no conditional model.
+
+    Nothing that the folder's index names beside the three parts is imported, and weights are safetensors.
+    """
     what = f"{folder} holds no conditional model: name a pipeline of `pudm train --conditional`"
     try:
         index: dict[str, Any] = ConceptPipeline.load_config(folder)
-        parts = {"unet": [LiteUNet.__module__, "LiteUNet"], "concepts": [__name__, "Concepts"]}
-        if any(index.get(part) != wanted for part, wanted in parts.items()):
+        parts = {
+            "unet": [LiteUNet.__module__, "LiteUNet"],
+            "scheduler": ["diffusers", "DDIMScheduler"],
+            "concepts": [__name__, "Concepts"],
+        }
+        if {part: kind for part, kind in index.items() if part[0] != "_"} != parts:
             raise UserError(what)
-        pipeline = ConceptPipeline.from_pretrained(folder)
+        pipeline = ConceptPipeline.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(what) from None
     scheduler = pipeline.scheduler

@@ -73,7 +73,7 @@ def choice(logits: Tensor, temperature: float, draws: torch.Generator) -> Tensor
     noise = -torch.empty_like(logits).exponential_(generator=draws).log()
     soft = F.softmax((logits + noise) / temperature, 0)
     hard = F.one_hot(soft.argmax(), len(logits)).to(soft)
-    return hard + soft - soft.detach()
+    return hard + (soft - soft.detach())  # in this order exactly one-hot: tokens chosen so are a concept's own
 
 
 Gain = Callable[[Scene, Tensor, Tensor, int], Tensor]
