@@ -55,7 +55,7 @@ def test_a_batch_of_the_kept_is_of_the_teachers_way_whatever_was_asked_before():
     assert torch.equal(a.x, b.x)
     assert torch.equal(a.t, b.t)
     assert torch.equal(a.row, rows)
-    tokens = one.space[3].expand(8, -1, -1)
+    tokens = one.space[3].expand(min(8, one.batch_size), -1, -1)
     walk = trajectories(one.eps_teacher, one.model.process, (1, 8, 8), tokens, one.null, generator(0, 1, 3))
     for i in (0, 2):
         (at,) = (walk.x == a.x[i]).flatten(1).all(1).nonzero()
