@@ -260,13 +260,14 @@ def test_a_method_records_every_setting(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_sends_as_many_images_through_the_network(name):
+def test_every_method_sends_as_many_images_through_the_network_each_step_at_other_steps_of_noise(name):
     seen = []
 
-    class Counting(Small):
+    class Watched(Small):
         def forward(self, x, t):
-            seen.append(len(x))
+            seen.append(t)
             return super().forward(x, t)
 
-    trained(name, Counting())
-    assert seen == [44] * 60
+    trained(name, Watched())
+    assert [len(t) for t in seen] == [44] * 60
+    assert not torch.equal(seen[0], seen[1])
