@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .errors import UserError
 from .files import write_tensors
+from .optimisers import MOMENTS
 from .settings import TrainConfig
 
 NEWEST, BEFORE, DAMAGED = "checkpoint.pt", "checkpoint.before.pt", "checkpoint.damaged.pt"
@@ -37,9 +38,9 @@ def read_checkpoint(
     """The newest good checkpoint of a folder, None where there is none, and what to tell the user of the others.
 
     identity: what the run is, which the checkpoint must agree with.
-    like: what it must fit: `network`, a state dict; `parameters`, what is averaged; `optimisers`; `steps` of the run.
+    like: what it must fit: state dicts of `network`, `ema`, `scaler`, `importance`; `optimisers`; `steps` of the run.
     A checkpoint that is torn, of other shapes, or holds a number that is not finite is renamed and not used.
-    Raises UserError when a good one belongs to another experiment.
+    Raises UserError when a good one belongs to another experiment, and for one that the system does not let be read.
     """
     notes: list[str] = []
     for path in (folder / NEWEST, folder / BEFORE):
@@ -69,18 +70,28 @@ class _Damaged(Exception):
 def _opened(path: Path) -> dict[str, Any]:
     """What torch.save wrote, every record of the archive held to its checksum; nothing but plain data is unpickled."""
     try:
+        path.open("rb").close()
+    except OSError as error:  # it may be as good as ever
+        raise UserError(f"{path} cannot be read ({error.strerror}), and training would start over without it") from None
+    try:
         with zipfile.ZipFile(path) as archive:
             if torn := archive.testzip():
                 raise _Damaged(f"the checksum of {torn} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except _Damaged:
         raise
+    except MemoryError:
+        raise UserError(f"{path} does not fit into the memory of this machine: close other programs") from None
     except Exception:
         raise _Damaged("it does not open") from None
     wanted = {"identity", "step", "seconds", "log", "network", "ema", "optimisers", "scaler"}
-    if not isinstance(state, dict) or not wanted <= state.keys() or not isinstance(state["identity"], dict):
+    if not isinstance(state, dict) or not wanted <= state.keys() or not _names(state["identity"]):
         raise _Damaged("it is no checkpoint of a training")
     return state
+
+
+def _names(identity: Any) -> bool:
+    return isinstance(identity, dict) and all(isinstance(name, str) for name in identity)
 
 
 def _identity(state: dict[str, Any], identity: dict[str, Any]) -> str:
@@ -90,47 +101,76 @@ def _identity(state: dict[str, Any], identity: dict[str, Any]) -> str:
 
 
 def _checked(state: dict[str, Any], like: dict[str, Any]) -> None:
-    """Raises _Damaged unless steps, shapes and numbers are those of the run."""
-    step, seconds = state["step"], state["seconds"]
+    """Raises _Damaged unless steps, structure, shapes and numbers are those of the run."""
+    step, seconds, threads = state["step"], state["seconds"], state.get("threads", 1)
     if type(step) is not int or not 0 < step <= like["steps"]:
         raise _Damaged(f"its step is {step!r}, of {like['steps']}")
     if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         raise _Damaged(f"its training time is {seconds!r}")
-    if not isinstance(state["log"], dict) or not all(isinstance(curve, list) for curve in state["log"].values()):
+    if type(threads) is not int or threads < 1:
+        raise _Damaged(f"its number of threads is {threads!r}")
+    if not isinstance(state["log"], dict) or not all(map(_is_curve, state["log"].values())):
         raise _Damaged("its log is unreadable")
     _alike("the network", state["network"], like["network"])
-    shadow = state["ema"].get("shadow_params") if isinstance(state["ema"], dict) else None
-    if not isinstance(shadow, list) or [value.shape for value in shadow] != [p.shape for p in like["parameters"]]:
-        raise _Damaged("the average is missing, or has other shapes")
-    _finite("the average", shadow)
+    _alike("the average", state["ema"], like["ema"])
+    if state["scaler"] != {}:  # without half precision there is none
+        _alike("the scaler", state["scaler"], like["scaler"])
+    if "importance" in state:  # it is younger than some checkpoints
+        _alike("the importance of timesteps", state["importance"], like["importance"])
     if not isinstance(state["optimisers"], list) or len(state["optimisers"]) != len(like["optimisers"]):
         raise _Damaged("its optimisers are others")
     moved = len(state["log"].get("skipped", [])) < step  # else no optimiser has made a step yet
     for saved, optimiser in zip(state["optimisers"], like["optimisers"], strict=True):
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        moments = saved.get("state", {})
-        if len(moments) != moved * len(parameters):
-            raise _Damaged("the state of an optimiser is missing")
-        for at, of_one in moments.items():
-            if any(value.ndim and value.shape != parameters[at].shape for value in of_one.values()):
-                raise _Damaged("the state of an optimiser has other shapes")
-        _finite("the state of an optimiser", moments)
-    _finite("the importance of timesteps", state.get("importance", {}))
+        _check_optimiser(saved, optimiser, moved)
 
 
-def _alike(what: str, saved: Any, wanted: dict[str, Tensor]) -> None:
-    if not isinstance(saved, dict) or saved.keys() != wanted.keys():
-        raise _Damaged(f"{what} has other parameters")
-    for name, value in saved.items():
-        if not isinstance(value, Tensor) or value.shape != wanted[name].shape:
-            raise _Damaged(f"{what} has another shape at {name}")
-    _finite(what, saved)
+def _is_curve(curve: Any) -> bool:
+    """[[step, value], ...]"""
+    return isinstance(curve, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(number, int | float) for number in pair)
+        for pair in curve
+    )
 
 
-def _finite(what: str, value: Any) -> None:
-    if isinstance(value, dict | list):
-        parts = value.values() if isinstance(value, dict) else value
-        for part in parts:
-            _finite(what, part)
-    elif isinstance(value, Tensor) and not torch.isfinite(value).all():
-        raise _Damaged(f"{what} holds a number that is not finite")
+def _check_optimiser(saved: Any, optimiser: torch.optim.Optimizer, moved: bool) -> None:
+    """Raises _Damaged unless `saved` fits the optimiser. moved: whether it has made a step, and so has moments."""
+    if not isinstance(saved, dict) or not {"state", "param_groups"} <= saved.keys():
+        raise _Damaged("the state of an optimiser is missing")
+    groups, wanted = saved["param_groups"], optimiser.state_dict()["param_groups"]
+    if not isinstance(groups, list) or len(groups) != len(wanted):
+        raise _Damaged("an optimiser has other groups")
+    for group, its in zip(groups, wanted, strict=True):
+        if not isinstance(group, dict):
+            raise _Damaged("an optimiser has other groups")
+        # Which flags a group has depends on PyTorch's version; rates and the like it has in all.
+        known = {name: value for name, value in its.items() if name in group or not isinstance(value, bool | None)}
+        _alike("a group of an optimiser", {name: group.get(name) for name in known}, known)
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    moments = saved["state"]
+    if not isinstance(moments, dict) or moments.keys() != set(range(len(parameters)) if moved else ()):
+        raise _Damaged("the state of an optimiser is missing")
+    for at, of_one in moments.items():
+        names = MOMENTS[type(optimiser).__name__]
+        like = {name: torch.zeros(()) if name == "step" else parameters[at] for name in names}
+        _alike("the state of an optimiser", of_one, like)
+
+
+def _alike(what: str, saved: Any, wanted: Any) -> None:
+    """Raises _Damaged unless `saved` is built as `wanted`: keys, lengths, shapes and types; and its numbers finite."""
+    if isinstance(wanted, dict):
+        if not isinstance(saved, dict) or saved.keys() != wanted.keys():
+            raise _Damaged(f"{what} has other parts, or is missing")
+        for name in wanted:
+            _alike(what, saved[name], wanted[name])
+    elif isinstance(wanted, list | tuple):
+        if type(saved) is not type(wanted) or len(saved) != len(wanted):
+            raise _Damaged(f"{what} has other parts, or is missing")
+        for one, other in zip(saved, wanted, strict=True):
+            _alike(what, one, other)
+    elif isinstance(wanted, Tensor):
+        if not isinstance(saved, Tensor) or saved.shape != wanted.shape or saved.is_complex():
+            raise _Damaged(f"{what} has another shape")
+        if not torch.isfinite(saved).all():
+            raise _Damaged(f"{what} holds a number that is not finite")
+    elif type(saved) is not type(wanted):
+        raise _Damaged(f"{what} holds {saved!r} in the place of {wanted!r}")

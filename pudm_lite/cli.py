@@ -7,19 +7,23 @@ import sys
 from typing import Any, NoReturn
 
 from .commands.given import Flag, Once
-from .commands.surroundings import leave_clusters_aside, patient_output
+from .commands.surroundings import leave_clusters_aside, let_threads_sleep, patient_output
 from .errors import UserError
 
 COMMANDS = (
     "figure1",
     "train",
+    "train-sd",
     "sweep",
+    "unlearn",
     "sample",
+    "erase",
     "evaluate",
     "report",
     "figure4",
     "ship",
     "grade",
+    "erase-bench",
     "bench",
     "selftest",
     "judge",
@@ -74,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f".commands.{name}", __package__)
+        module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
         of_one = commands.add_parser(
             name,
             help=module.HELP,
@@ -104,6 +108,7 @@ def _attempt(arguments: list[str] | None) -> int:
     try:
         options = _parser().parse_args(arguments)
         leave_clusters_aside()
+        let_threads_sleep()
         if os.environ.get("PUDM_ENDS_WITH"):
             from .runs.machine import end_with
 

@@ -19,6 +19,9 @@ SHA256 = {
     "models/mnist-digits_unsupervised_seed0.safetensors": (
         "2e2eae4165ccc0cb2e3b67488b544b756d0a7ebf2c0e13dd3ad6091f2a7f37dc"
     ),
+    "models/mnist-digits_unsupervised_seed0_conditional.safetensors": (
+        "a951beb39f38032bf47c8d8bd31d96fd763b46a6d67306887f16970aaf258f3d"
+    ),
     "models/mnist-even_nnpu_seed0.safetensors": ("e76c615cf2769151134c7497ba3df3048985635479ccc4d60cc3a8a82da7bd0d"),
     "models/mnist-even_supervised_seed0.safetensors": (
         "34dcdbfb8a31a6d63592f26d29aad02dfdc26fbbaa513c441235134eae539a3e"

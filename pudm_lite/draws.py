@@ -27,10 +27,14 @@ def generator(*address: int) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Batch:
-    """One mini-batch. u: positions in U. s: positions in S. Both int64."""
+    """One mini-batch. u: positions in U. s: positions in S. Both int64.
+
+    flips: (len(u) + len(s),) bool, which images are mirrored, U first; None where none is.
+    """
 
     u: Tensor
     s: Tensor
+    flips: Tensor | None = None
 
 
 @lru_cache(maxsize=8)

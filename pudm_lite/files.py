@@ -26,11 +26,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)  # with the permissions of the user's umask, which tempfile does not ask for
     except OSError as error:
-        raise UserError(f"cannot write to {path.parent} ({error.strerror}): choose another folder with --out") from None
+        raise _closed(path.parent, error) from None
     try:
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the new name with half its content
+        _to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise _refused(path, error.strerror) from None
@@ -38,8 +37,40 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _to_disk(path: Path) -> None:
+    """Before a file is moved: or a power cut could leave the new name with half its content."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _refused(path: Path, why: str | None) -> UserError:
     return UserError(f"cannot write {path} ({why}): make room, or choose another folder with --out")
+
+
+def _closed(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write to {folder} ({error.strerror}): choose another folder with --out")
+
+
+def writable(folder: Path) -> None:
+    """Find out before any work that a folder takes files, and leave nothing: the work may be refused all the same.
+
+    One that is not there yet is tried out inside the nearest that is. Raises UserError.
+    """
+    there = next((one for one in (folder, *folder.parents) if os.path.lexists(one)), folder)
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".tmp") as name:
+            probe = Path(name) / folder.relative_to(there)
+            probe.mkdir(parents=True, exist_ok=True)
+            (probe / "probe").touch()
+    except OSError as error:
+        raise _closed(folder, error) from None
+
+
+def writable_file(path: Path) -> None:
+    """The same for a file. Raises UserError, also where a folder stands at its place."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file, in it or elsewhere")
+    writable(path.parent)
 
 
 def is_utf8(name: str | Path) -> bool:
@@ -63,6 +94,9 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp") as name:
             new, old = Path(name) / "new", Path(name) / "old"
             write(new)
+            for one in new.rglob("*"):
+                if one.is_file():
+                    _to_disk(one)
             if path.exists():
                 os.replace(path, old)  # os.replace takes the place of empty folders only
             try:
@@ -145,7 +179,7 @@ def array_shapes(path: Path, whole: bool = False) -> dict[str, tuple[int, ...]]:
         ) from None
 
 
-_NO_ARRAYS = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_NO_ARRAYS = (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 """What is raised by files that are no .npz files or damaged ones."""
 
 
@@ -164,7 +198,7 @@ def alone(path: Path, busy: str = "") -> Iterator[None]:
     except Timeout:
         raise UserError(busy) from None
     except OSError as error:
-        raise UserError(f"cannot write to {path.parent} ({error.strerror}): choose another folder with --out") from None
+        raise _closed(path.parent, error) from None
     try:
         yield
     finally:
@@ -172,11 +206,19 @@ def alone(path: Path, busy: str = "") -> Iterator[None]:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Put rows, one JSON line each, into `path`; a row that is there already is not written twice."""
+    """Put rows, one JSON line each, into `path`: a run with its samples once, the later row counts."""
     with alone(path):
         kept = read_rows(path) if path.exists() else []
-        lines = [json.dumps(row) for row in [*kept, *(row for row in rows if row not in kept)]]
+        lines = [json.dumps(row) for row in _once([*kept, *rows])]
         write_whole(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds; None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -190,9 +232,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         if other := [row for row in rows if not isinstance(row, dict)]:
             raise ValueError(f"{str(other[0])[:40]!r} is no row")
-        return list({_run_of(row): row for row in rows}.values())
+        return _once(rows)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a file of JSON lines ({error}): name the rows.jsonl of an experiment") from None
+
+
+def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({_run_of(row): row for row in rows}.values())
 
 
 def _run_of(row: dict[str, Any]) -> str:

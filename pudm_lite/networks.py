@@ -7,6 +7,8 @@ is opened to be fine-tuned.
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +23,7 @@ from diffusers import (
     DiffusionPipeline,
     ModelMixin,
     SchedulerMixin,
+    Transformer2DModel,
     UNet2DModel,
 )
 from diffusers.configuration_utils import register_to_config
@@ -31,7 +34,7 @@ from torch.nn import functional as F
 from .diffusion import PREDICTIONS, Process, noise_schedule
 from .errors import UserError
 from .files import is_utf8, write_folder
-from .splits import Configuration, named_configuration
+from .splits import DIGITS, Configuration, named_configuration
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ RECIPES = {
 }
 
 
+TOKENS, TOKEN_DIM = 4, 64
+"""How many tokens a concept has that a conditional network is told, and how many numbers a token."""
 PAPER_EPOCHS = {"from scratch": 100, "fine-tuning": 20}
 LITE_FINE_TUNING = {"steps": 600, "warmup_steps": 30, "learning_rate": 1e-3, "kernel_learning_rate": 0.005}
 
@@ -95,7 +100,7 @@ LITE_FINE_TUNING = {"steps": 600, "warmup_steps": 30, "learning_rate": 1e-3, "ke
 def recipe_for(network: str, configuration: Configuration, pretrained: str = "") -> Recipe:
     """The recipe of a network for a configuration's images, from scratch or from a pre-trained model.
 
-    ell_scale is C*H*W, so that l is Eq. 8 itself. `lite` takes MNIST as it is, 28 x 28 and grey.
+    ell_scale is C*H*W, so that l is Eq. 8 itself. `lite` takes MNIST as it is, 28 x 28 and grey, and flips photographs.
     `paper` is Section 5.3: batches of 128, 32 and 16 for images of up to 32, of up to 96 and of more pixels a side;
     100 epochs and DDPM's 1000 steps from scratch, 20 and DDIM's 50 for fine-tuning. An epoch is one pass over U and S;
     batches run across its end, so steps = epochs * (N_U + M) / batch, rounded up once.
@@ -113,6 +118,8 @@ def recipe_for(network: str, configuration: Configuration, pretrained: str = "")
     if c.s == 0:  # a model of all classes, to be fine-tuned
         train["stream"] = "pooled"
     if network == "lite":
+        if recipe.channels == 3 and c.dataset not in DIGITS:  # photographs; the paper names no flips
+            train["flips"] = 1
         return replace(recipe, train={**train, **(LITE_FINE_TUNING if pretrained else {})})
     batch = 128 if size <= 32 else 32 if size <= 96 else 16
     epochs = PAPER_EPOCHS["fine-tuning" if pretrained else "from scratch"]
@@ -160,11 +167,23 @@ class Block(nn.Module):
         return self.skip(x) + self.conv2(F.silu(h))
 
 
+def _transformer(channels: int, cross_attention_dim: int) -> Transformer2DModel:
+    """Self-attention, attention to the condition (`attn2`), a layer forward, each added to what it is given."""
+    head = math.gcd(32, channels)
+    return Transformer2DModel(
+        channels // head, head, channels, cross_attention_dim=cross_attention_dim, norm_num_groups=math.gcd(8, channels)
+    )
+
+
 class LiteUNet(ModelMixin, ConfigMixin):
     """A U-Net for a CPU: its blocks work on 2 x 2 pixels folded into channels (space-to-depth).
 
     A 3 x 3 convolution stands before the fold and after the unfold, at full resolution, so that neighbouring folds
     overlap: without it the samples show a faint 2 x 2 grid.
+
+    With `cross_attention_dim` it is told a condition: tokens that Diffusers' transformer blocks attend to, after each
+    block of all levels but the finest. So its parameters have Stable Diffusion's names (`attn2.to_k`), and what edits
+    the one edits the other. Nothing of the condition goes through the time embedding.
     """
 
     config_name = "config.json"
@@ -179,6 +198,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
         block_channels: tuple[int, ...] = (32, 64, 96),  # one level each
         stem_channels: int = 8,  # at full resolution
         time_dim: int = 128,
+        cross_attention_dim: int | None = None,  # of a token; None: unconditional
     ) -> None:
         super().__init__()
         first, last = block_channels[0], block_channels[-1]
@@ -191,6 +211,9 @@ class LiteUNet(ModelMixin, ConfigMixin):
         self.middle = Block(last, last, time_dim)
         self.up = nn.ModuleList(Block(2 * c, c, time_dim) for c in block_channels)
         self.finer = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
+        if cross_attention_dim:
+            attended = (*block_channels[1:], last, *block_channels[:0:-1])  # in the order of `forward`
+            self.attentions = nn.ModuleList(_transformer(c, cross_attention_dim) for c in attended)
         self.norm = nn.GroupNorm(1, first)
         self.unfold = nn.Conv2d(first, 4 * stem_channels, 3, padding=1)
         self.out = nn.Conv2d(2 * stem_channels, out_channels, 3, padding=1)
@@ -198,9 +221,24 @@ class LiteUNet(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.out.bias)
 
     def forward(
-        self, sample: Tensor, timestep: Tensor | float, return_dict: bool = True
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor | None = None,
+        return_dict: bool = True,
     ) -> UNet2DOutput | tuple[Tensor]:
-        """sample: (B, C, H, W). timestep: a number or (B,). Returns an object whose `.sample` is like `sample`."""
+        """sample: (B, C, H, W). timestep: a number or (B,). encoder_hidden_states: the condition, (B, m, d) tokens.
+
+        Returns an object whose `.sample` is like `sample`.
+        """
+        if (encoder_hidden_states is None) != (self.config.cross_attention_dim is None):
+            raise ValueError("tokens belong to a network with cross_attention_dim, and to no other")
+        attentions = iter(self.attentions if encoder_hidden_states is not None else ())
+
+        def told(h: Tensor) -> Tensor:
+            attention = next(attentions, None)
+            return h if attention is None else attention(h, encoder_hidden_states, return_dict=False)[0]
+
         t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         time = self.time(timestep_embedding(t, 64).to(sample.dtype))
         full = self.stem(sample)  # (B, stem, H, W)
@@ -208,32 +246,41 @@ class LiteUNet(ModelMixin, ConfigMixin):
         skips = []
         for level, block in enumerate(self.down):
             h = block(self.coarser[level - 1](h) if level else h, time)
-            skips.append(h)
-        h = self.middle(h, time)
+            skips.append(told(h) if level else h)
+            h = skips[-1]
+        h = told(self.middle(h, time))
         for level in reversed(range(len(self.up))):
             h = self.up[level](torch.cat([h, skips[level]], 1), time)
             if level:
+                h = told(h)
                 h = F.interpolate(self.finer[level - 1](h), size=skips[level - 1].shape[2:], mode="nearest")
         h = F.pixel_shuffle(self.unfold(F.silu(self.norm(h))), 2)  # (B, stem, H, W)
         out = self.out(torch.cat([F.silu(h), full], 1).contiguous(memory_format=torch.channels_last))
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
 
-def make_network(name: str, channels: int | None = None, size: int | None = None) -> nn.Module:
+def make_network(
+    name: str, channels: int | None = None, size: int | None = None, cross_attention_dim: int | None = None
+) -> nn.Module:
     """An untrained network for images (channels, size, size); draw its weights after torch.manual_seed.
 
     `paper`: the appendix of the paper that gives its architecture is not at hand. Taken are the sizes of Diffusers'
     unconditional training example, six levels of 128 to 512 channels with attention on the fifth, and for images of
     fewer than 64 pixels a side four of its levels, 128, 128, 256 and 256 channels, with attention on the third.
-    channels, size: the recipe's where left out.
-    Raises ValueError for an unknown name, UserError for a size that the network cannot halve as often as it must.
+    channels, size: the recipe's where left out. cross_attention_dim: numbers in a token of its condition, if any.
+    Raises ValueError for an unknown name, UserError for a size that the network cannot halve as often as it must, and
+    for a condition of a network other than lite.
     """
     if name not in RECIPES:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(RECIPES)}")
     channels, size = channels or RECIPES[name].channels, size or RECIPES[name].image_size
     _check_size(name, size)
     if name == "lite":
-        return LiteUNet(sample_size=size, in_channels=channels, out_channels=channels)
+        return LiteUNet(
+            sample_size=size, in_channels=channels, out_channels=channels, cross_attention_dim=cross_attention_dim
+        )
+    if cross_attention_dim:
+        raise UserError(f"the {name} network takes no condition: choose lite")
     widths, attention = ((128, 128, 256, 256), 2) if size < 64 else ((128, 128, 256, 256, 512, 512), 4)
     kinds = ["Attn" if level == attention else "" for level in range(len(widths))]
     return UNet2DModel(
@@ -319,11 +366,19 @@ def network_named(pretrained: str) -> str:
 
 def _open_pipeline(name: str) -> tuple[nn.Module, Process]:
     """A pipeline through Diffusers' own loading, old layouts with all files in one folder included."""
+    with opening(name):
+        _check_index(name, DiffusionPipeline.load_config(name))  # before gigabytes are fetched, or anything is imported
+        pipeline = DiffusionPipeline.from_pretrained(name)
+    return pipeline.unet.eval(), _process_of(name, pipeline.unet, pipeline.scheduler)
+
+
+@contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Inside, Diffusers is silent, and whatever it raises is one sentence. name: of the pipeline that is opened."""
     verbosity = diffusers.utils.logging.get_verbosity()
     diffusers.utils.logging.set_verbosity_error()  # it warns of every U-Net class that is not its own
     try:
-        _check_index(name, DiffusionPipeline.load_config(name))  # before gigabytes are fetched, or anything is imported
-        pipeline = DiffusionPipeline.from_pretrained(name)
+        yield
     except UserError:
         raise
     except Exception as error:  # Diffusers and the hub raise many kinds
@@ -332,7 +387,6 @@ def _open_pipeline(name: str) -> tuple[nn.Module, Process]:
         raise UserError(f"cannot open {name!r}, {where} ({reason}): name the folder of a Diffusers pipeline") from None
     finally:
         diffusers.utils.logging.set_verbosity(verbosity)
-    return pipeline.unet.eval(), _process_of(name, pipeline.unet, pipeline.scheduler)
 
 
 def _check_index(name: str, index: dict[str, Any]) -> None:
@@ -341,9 +395,7 @@ def _check_index(name: str, index: dict[str, Any]) -> None:
     An index names modules to import, and may name code beside it: how much of that Diffusers does depends on its
     version, so nothing is left to it.
     """
-    parts = {
-        part: source for part, source in index.items() if isinstance(source, list) and part[0] != "_" and source[0]
-    }
+    parts = parts_of(index)
     if set(parts) != {"unet", "scheduler"}:
         raise UserError(
             f"{name} is made of {', '.join(sorted(parts)) or 'nothing'}: "
@@ -352,13 +404,23 @@ def _check_index(name: str, index: dict[str, Any]) -> None:
     known = {
         "_class_name": _of_diffusers(index.get("_class_name"), DiffusionPipeline),
         "unet": parts["unet"] in [[module, kind] for kind, module in UNETS.items()],
-        "scheduler": parts["scheduler"][:-1] == ["diffusers"] and _of_diffusers(parts["scheduler"][-1], SchedulerMixin),
+        "scheduler": is_scheduler(parts["scheduler"]),
     }
     if others := [part for part, is_known in known.items() if not is_known]:
         raise UserError(
             f"{name} has {index.get(others[0])!r} as its {others[0].strip('_')}, which is not opened: "
             f"choose a pipeline of Diffusers whose unet is a {' or a '.join(UNETS)}"
         )
+
+
+def parts_of(index: dict[str, Any]) -> dict[str, list[Any]]:
+    """What a pipeline's index says it is made of: module and class of each part that is there."""
+    return {part: source for part, source in index.items() if isinstance(source, list) and part[0] != "_" and source[0]}
+
+
+def is_scheduler(source: list[Any]) -> bool:
+    """Whether module and class of an index are a scheduler of Diffusers."""
+    return source[:-1] == ["diffusers"] and _of_diffusers(source[-1], SchedulerMixin)
 
 
 def _of_diffusers(name: Any, base: type) -> bool:
@@ -368,31 +430,41 @@ def _of_diffusers(name: Any, base: type) -> bool:
 
 def _process_of(name: str, network: nn.Module, scheduler: Any) -> Process:
     """The process that a pipeline's scheduler describes. Raises UserError where l(x) of Eq. 8 cannot be computed."""
-    kind, config, settings = type(scheduler).__name__, network.config, scheduler.config
-    alpha_bar = getattr(scheduler, "alphas_cumprod", None)
-    if settings.get("trained_betas") is not None:  # its own product is in float32: 1e-4 off at the far end
-        alpha_bar = torch.cumprod(1 - torch.tensor(settings.trained_betas, dtype=torch.float64), 0)
+    config = network.config
     reasons = {
         "its U-Net takes a class": config.get("num_class_embeds") or config.get("class_embed_type"),
         f"its U-Net does not say how large its images are (sample_size is {config.get('sample_size')!r})": not _sides(
             config.get("sample_size")
         ),
         f"its images have {config.in_channels} channels": config.in_channels not in (1, 3),
-        f"its {kind} has no alpha_bar inside (0, 1)": alpha_bar is None or not 0 < float(alpha_bar.min()) < 1,
-        f"its {kind} predicts {settings.get('prediction_type')}": settings.get("prediction_type", "epsilon")
-        not in PREDICTIONS,
         "it learns a variance beside the noise": config.in_channels != config.out_channels,
     }
-    if found := [reason for reason, holds in reasons.items() if holds]:
-        raise UserError(f"{name} cannot be trained here, {found[0]}: choose an unconditional DDPM or DDIM pixel model")
-    assert alpha_bar is not None
-    return Process(alpha_bar.float(), settings.get("prediction_type", "epsilon"))
+    found = [reason for reason, holds in reasons.items() if holds]
+    process = process_of(scheduler)
+    if found or isinstance(process, str):
+        reason = found[0] if found else process
+        raise UserError(f"{name} cannot be trained here, {reason}: choose an unconditional DDPM or DDIM pixel model")
+    return process
+
+
+def process_of(scheduler: Any) -> Process | str:
+    """The process that a scheduler of Diffusers describes; or why l(x) of Eq. 8 cannot be computed in it."""
+    kind, settings = type(scheduler).__name__, scheduler.config
+    alpha_bar = getattr(scheduler, "alphas_cumprod", None)
+    if settings.get("trained_betas") is not None:  # its own product is in float32: 1e-4 off at the far end
+        alpha_bar = torch.cumprod(1 - torch.tensor(settings.trained_betas, dtype=torch.float64), 0)
+    if alpha_bar is None or not 0 < float(alpha_bar.min()) < 1:
+        return f"its {kind} has no alpha_bar inside (0, 1)"
+    if (prediction := settings.get("prediction_type", "epsilon")) not in PREDICTIONS:
+        return f"its {kind} predicts {prediction}"
+    return Process(alpha_bar.float(), prediction)
 
 
 def named_network(row: dict[str, Any]) -> tuple[nn.Module, Process]:
     """The untrained network of a run, rebuilt from the names in its row, and its process."""
     recipe = recipe_for(row["network"], named_configuration(row["experiment"]), row.get("pretrained", ""))
-    return make_network(row["network"], recipe.channels, recipe.image_size), make_process(recipe)
+    told = TOKEN_DIM if row.get("conditional") else None
+    return make_network(row["network"], recipe.channels, recipe.image_size, told), make_process(recipe)
 
 
 def _open_shipped(path: Path) -> tuple[nn.Module, Process]:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 OPTIMISERS = ("adamw", "muon")
+MOMENTS = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum",)}
+"""What each class keeps of every parameter from its first step on."""
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -57,7 +59,7 @@ class Muon(torch.optim.Optimizer):
 def make_optimisers(
     name: str, network: nn.Module, learning_rate: float, kernel_learning_rate: float
 ) -> list[torch.optim.Optimizer]:
-    """The optimisers of a run, each for its share of the parameters.
+    """The optimisers of a run, each for its share of the parameters that have gradients.
 
     name: `adamw`, or `muon`: Muon at kernel_learning_rate for kernels with 16 channels or more on both sides, AdamW at
         learning_rate for the rest.
@@ -65,9 +67,10 @@ def make_optimisers(
     """
     if name not in OPTIMISERS:
         raise ValueError(f"unknown optimiser {name!r}; known: {', '.join(OPTIMISERS)}")
-    kernels = [p for p in network.parameters() if name == "muon" and p.ndim == 4 and min(p.shape[:2]) >= 16]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    kernels = [p for p in trained if name == "muon" and p.ndim == 4 and min(p.shape[:2]) >= 16]
     chosen = {id(p) for p in kernels}
-    rest = [p for p in network.parameters() if id(p) not in chosen]
+    rest = [p for p in trained if id(p) not in chosen]
     betas = (0.9, 0.999) if name == "adamw" else (0.9, 0.99)
     adamw = torch.optim.AdamW(rest, learning_rate, betas=betas, weight_decay=0.01)
     return [Muon(kernels, kernel_learning_rate), adamw] if kernels else [adamw]

@@ -7,6 +7,7 @@ c without trusting thresholds that few images of S reach.
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -205,6 +206,27 @@ def estimate_beta(images_u: Tensor, images_s: Tensor, seed: int, steps: int = 40
     except ValueError as error:
         raise UserError(f"beta cannot be estimated from these images: {error}") from None
     return BetaEstimate(found, naive_min_ratio(z_u, z_s), z_u, z_s, held_u, tuple(betas))
+
+
+def beta_interval(
+    z_u: Tensor, z_s: Tensor, seed: int, confidence: float = 0.95, resamples: int = 200
+) -> tuple[float, float]:
+    """An interval for best-bin estimation, by bootstrap over the held-out images: percentiles of its resamples.
+
+    z_u: (n_u,), z_s: (n_p,) held-out scores. It tells how far chance in these images moves the estimate. How far the
+    scorer's confusion of normal with sensitive images does, which moves it up alone, it cannot tell.
+    Raises ValueError as `tails`.
+    """
+    best_bin(z_u, z_s)  # raises where there is no estimate at all
+    draws = generator(seed, 4)
+    found = []
+    for _ in range(resamples):
+        u, s = (z[torch.randint(len(z), (len(z),), generator=draws)] for z in (z_u, z_s))
+        with suppress(ValueError):  # a resample of few scores of S may lie below all of U
+            found.append(best_bin(u, s).beta)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(found, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def principal_components(images_u: Tensor, images_s: Tensor, d: int = 20) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from .conditional import guided
 from .datasets import to_pixels
 from .diffusion import Process, eps_from_output
 from .draws import generator
@@ -67,9 +68,10 @@ def _previous(grid: Tensor, alpha_bar: Tensor) -> Iterator[tuple[int, float, flo
     return zip(grid.tolist(), visited, [*visited[1:], 1.0], strict=True)
 
 
-def predicted_x0(x: Tensor, eps: Tensor, ab: Tensor | float) -> Tensor:
-    """x_0 as Eq. 6 gives it from x_t and eps, clipped to the range of images."""
-    return ((x - (1 - ab) ** 0.5 * eps) / ab**0.5).clamp(-1, 1)
+def predicted_x0(x: Tensor, eps: Tensor, ab: Tensor | float, clip: bool = True) -> Tensor:
+    """x_0 as Eq. 6 gives it from x_t and eps. clip: to the range of images; latents have none."""
+    x0 = (x - (1 - ab) ** 0.5 * eps) / ab**0.5
+    return x0.clamp(-1, 1) if clip else x0
 
 
 def ddpm(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list[torch.Generator]) -> Iterator[Tensor]:
@@ -131,7 +133,7 @@ def images_at_once(shape: tuple[int, int, int]) -> int:
 
 @torch.no_grad()
 def sample(
-    network: Callable[[Tensor, Tensor], Tensor],
+    network: Callable[..., Tensor],
     process: Process,
     shape: tuple[int, int, int],
     n: int,
@@ -141,11 +143,14 @@ def sample(
     batch_size: int = 0,
     first: int = 0,
     device: torch.device | str = "cpu",
+    prompts: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Draw images first .. first + n - 1 of a seed, a batch at a time.
 
     network: maps x_t (B, C, H, W), t (B,) to what `process` says it predicts. shape: (C, H, W).
     batch_size: 0 for `images_at_once`.
+    prompts: (first + n or more, m, d), the condition of each image of the seed, which the network is given as its third
+        argument; None for a network without.
     Yields (b, C, H, W) float32 on the CPU, in [-1, 1]. The same picture whatever the batch size (up to float rounding).
     Raises ValueError for an unknown sampler (the message lists the known) and for steps outside 1..T.
     """
@@ -156,9 +161,11 @@ def sample(
     grid = timestep_grid(process.steps, steps)
 
     def eps(x: Tensor, t: Tensor) -> Tensor:
-        return eps_from_output(network(x, t), x, t, on_device)
+        output = network(x, t) if tokens is None else network(x, t, tokens)
+        return eps_from_output(output, x, t, on_device)
 
     for start in range(first, first + n, batch_size):
+        tokens = None if prompts is None else prompts[start : min(start + batch_size, first + n)].to(device)
         generators = image_generators(seed, start, min(batch_size, first + n - start))
         x = _normal(shape, generators).to(device, memory_format=torch.channels_last)
         for x in SAMPLERS[sampler](eps, x, process.alpha_bar, grid, generators):  # noqa: B007, B020
@@ -191,22 +198,28 @@ def draw(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     first: int = 0,
+    prompts: Tensor | None = None,
+    null: Tensor | None = None,
+    guidance: float = 1.0,
 ) -> Tensor:
     """Images first .. first + n - 1 of a seed from a Diffusers U-Net, as pixels.
 
     It happens on the device of the network's parameters, in that device's `half_precision`.
     progress: called with (images drawn, n) after every batch.
+    prompts: (first + n or more, m, d), what a conditional network is told of each image. null: (m, d), the tokens of no
+        condition, and guidance: how far to go beyond it (`conditional.guided`).
     Returns (n, C, H, W) uint8 on the CPU. Raises ValueError as `sample` does.
     """
     device = next(network.parameters()).device
 
-    def output(x: Tensor, t: Tensor) -> Tensor:
+    def output(x: Tensor, t: Tensor, *tokens: Tensor) -> Tensor:
         with _autocast(device):
-            return network(x, t).sample.float()
+            return network(x, t, *tokens).sample.float()
 
+    told = output if null is None else guided(output, null, guidance)
     parts: list[Tensor] = []
     shape = image_shape(network)
-    for part in sample(output, process, shape, n, sampler, steps, seed, first=first, device=device):
+    for part in sample(told, process, shape, n, sampler, steps, seed, first=first, device=device, prompts=prompts):
         parts.append(to_pixels(part))
         if progress:
             progress(sum(map(len, parts)), n)

@@ -35,6 +35,7 @@ class TrainConfig:
     s_per_batch: int = setting(6, "images of S in a batch of two streams")
     labelled: int = setting(0, "how many images of S are used; 0: all", compared=False)
     ell_scale: float = setting(784.0, "times the mean squared error; C*H*W gives Eq. 8")
+    flips: int = setting(0, "1: each image is mirrored left to right, or not, at even odds each time it is drawn")
     timesteps: str = setting("stratified", "how t is drawn: `uniform`, `stratified`, or by `importance`")
     group_sizes: str = setting("realised", "what a group's sum is divided by in a risk, or `expected`: without bias")
     optimiser: str = setting("muon", "or `adamw`")
@@ -44,10 +45,13 @@ class TrainConfig:
     ema_power: float = setting(16.0, "the average looks back over about steps / ema_power; inf: no average")
     grad_clip: float = setting(math.inf, "largest norm of the whole gradient")
     pieces: int = setting(1, "a batch is accumulated in so many pieces", compared=False)
+    conditional: int = setting(0, "1: the network is told each image's class, Eq. 20")
+    label_drop: float = setting(0.1, "share of images whose class a conditional network is not told")
     mixed_precision: str = setting("no", "or `bf16`, or on a GPU `fp16`")
     gradient_checkpointing: int = setting(
         0, "1: the backward pass computes activations again instead of keeping them", compared=False
     )
+    compile: int = setting(0, "1: torch.compile the network, which pays in long runs on a large GPU", compared=False)
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -55,9 +59,12 @@ class TrainConfig:
             ("stream", STREAMS),
             ("timesteps", (*TIMESTEPS, "importance")),
             ("group_sizes", GROUP_SIZES),
+            ("flips", (0, 1)),
             ("optimiser", OPTIMISERS),
             ("mixed_precision", PRECISIONS),
+            ("conditional", (0, 1)),
             ("gradient_checkpointing", (0, 1)),
+            ("compile", (0, 1)),
         ):
             if getattr(self, name) not in known:
                 raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(map(str, known))}")
@@ -67,11 +74,16 @@ class TrainConfig:
             raise UserError(
                 f"s_per_batch must lie between 0 and batch_size ({self.batch_size}); got {self.s_per_batch}"
             )
+        if not 0 <= self.label_drop < 1:
+            raise UserError(f"label_drop must lie in [0, 1); got {self.label_drop}")
         if self.labelled < 0:
             raise UserError(f"labelled must be 0 (all) or more; got {self.labelled}")
         if self.steps < 0:
             raise UserError(f"steps must be 0 (only draw from what is trained already) or more; got {self.steps}")
-        for name in ("batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "ema_power", "pieces"):
+        if self.warmup_steps < 0:
+            raise UserError(f"warmup_steps must be 0 or more; got {self.warmup_steps}")
+        sizes = ("batch_size", "ell_scale", "learning_rate", "kernel_learning_rate", "ema_power", "grad_clip", "pieces")
+        for name in sizes:
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be larger than 0; got {getattr(self, name)}")
         if self.pieces > self.batch_size:

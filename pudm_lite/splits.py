@@ -22,6 +22,7 @@ class Configuration:
     s: int
     test: int
     channels: int = 3  # as in the paper, of whose data sets MNIST alone is grey (Section 5.1)
+    title: str = ""  # of images of one's own: what their folder is called
 
     def swapped(self, test: int) -> "Configuration":
         """The same with normal and sensitive exchanged."""
@@ -36,6 +37,9 @@ CLASSES = {
     "standin": tuple("0123456789"),
 }
 """The classes of each data set, in the order of their labels."""
+
+DIGITS = ("mnist", "standin")
+"""The data sets whose images must not be mirrored."""
 
 
 def configuration(
@@ -100,14 +104,23 @@ PER_CLASS = {"mnist": (5_000, 890), "cifar10": (5_000, 1_000), "stl10": (500, 80
 some digits MNIST's test set holds fewer than of others; the rarest has 892.)"""
 
 
+WITHOUT = "mnist-without-"
+"""All digits but one: what a model that never saw it is trained on, the reference of concept erasing."""
+
+
 def named_configuration(name: str) -> Configuration:
-    """A row of CONFIGURATIONS; or one of `dataset-class,class`, such as mnist-3,5: these classes are normal, all others
-    sensitive, and the sizes are Table 1's for so many normal classes, with a tenth as many sensitive images.
+    """A row of CONFIGURATIONS; mnist-without-4 and its like, of which no image is sensitive; or one of
+    `dataset-class,class`, such as mnist-3,5: these classes are normal, all others sensitive, and the sizes are Table
+    1's for so many normal classes, with a tenth as many sensitive images in U and in S; or as large as the sensitive
+    classes allow, where nearly all are normal.
 
     Raises UserError for any other name, an unknown class, and when the normal classes are all or none.
     """
     if name in CONFIGURATIONS:
         return CONFIGURATIONS[name]
+    if name.startswith(WITHOUT) and (left_out := name.removeprefix(WITHOUT)) in CLASSES["mnist"]:
+        kept = tuple(c for c in CLASSES["mnist"] if c != left_out)
+        return Configuration("mnist", 32, kept, (), 53_000, 0, 0, 8_800)  # the commonest digit has 6,742 and 1,135
     dataset, dash, classes = name.partition("-")
     normal = tuple(dict.fromkeys(filter(None, classes.split(","))))
     if not dash or dataset not in PER_CLASS or not set(normal) <= set(CLASSES[dataset]):
@@ -116,6 +129,7 @@ def named_configuration(name: str) -> Configuration:
             f"classes, such as mnist-3,5, of {', '.join(PER_CLASS)}"
         )
     in_u, in_test = (count * len(normal) for count in PER_CLASS[dataset])
+    in_u = min(in_u, 5 * PER_CLASS[dataset][0] * (len(CLASSES[dataset]) - len(normal)) or in_u)  # two tenths: U and S
     size = 96 if dataset == "stl10" else 32
     return configuration(dataset, size, normal, in_u, in_u // 10, in_u // 10, in_test)
 

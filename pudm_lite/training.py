@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints import read_checkpoint, write_checkpoint
+from .conditional import Condition
 from .datasets import to_model
 from .diffusion import Process, ell, quantiles
 from .draws import Ahead, Batch, draw_batch, generator
@@ -76,8 +77,10 @@ class Trainer:
     looks back over a fixed share of the run, however short (Karras et al. 2024).
 
     network: maps images (B, C, H, W), t (B,) to a tensor like the images, or to an object whose `.sample` is one.
-    images: (N, C, H, W) uint8, the training set that `split` points into, of the network's size.
+    images: (N, C, H, W) uint8, the training set that `split` points into, of the network's size; or latents, float32,
+        which are taken as they are.
     folder: where checkpoints are kept, at the end and on the way; None keeps nothing.
+    condition: what a conditional network is told of the images, Eq. 20; None for others.
     save_every: seconds between them; None for SAVE_EVERY, or so many that writing takes SAVING_SHARE of the time.
     notes: sentences for the user, to be shown once and taken out.
     Under `accelerate launch` each process trains on its share of every batch, and the main one alone writes.
@@ -95,6 +98,7 @@ class Trainer:
         folder: Path | None = None,
         identity: dict[str, Any] | None = None,
         save_every: float | None = None,
+        condition: Condition | None = None,
     ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
@@ -142,12 +146,18 @@ class Trainer:
             foreach=True,
         )
         self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimisers]
-        self.prepared = self.accelerator.prepare(self.network)
+        self.prepared = self.accelerator.prepare(torch.compile(self.network) if config.compile else self.network)
         self.importance = Importance(self.process.steps, device)
         x_u, x_s = images[split.u], images[split.s]
         place = place_for(x_u.nbytes + x_s.nbytes, device)
         self.x_u, self.x_s = x_u.to(place), x_s.to(place)
         self.groups = Groups(config, split)
+        if (condition is None) == bool(config.conditional):
+            raise ValueError("a condition belongs to a training with conditional=1, and to no other")
+        self.tokens = None  # (K + 1, m, d)
+        if condition is not None:
+            self.tokens = condition.tokens.to(place_for(condition.tokens.nbytes, device))  # captions can be many
+        self.labels = None if condition is None else (condition.labels[split.u], condition.labels[split.s])
         self.drawn = Ahead(self._draw, threaded=device.type == "cuda")
         self.step, self.seconds, self.skipped_in_a_row = 0, 0.0, 0
         self.log: dict[str, list[list[float]]] = {}  # term -> [[step, value], ...], whole also after resuming
@@ -203,8 +213,9 @@ class Trainer:
             )
         return max(SAVE_EVERY, needed)
 
-    def _draw(self, step: int) -> tuple[Batch, Tensor, Tensor]:
-        """A step's batch, the quantiles of its timesteps and its noise: on the host, whatever the device."""
+    def _draw(self, step: int) -> tuple[Batch, Tensor, Tensor, Tensor | None]:
+        """A step's batch, the quantiles of its timesteps, its noise, and which concept the network is told of each
+        image: on the host, whatever the device."""
         c = self.config
         batch = draw_batch(c.stream, len(self.split.u), len(self.split.s), c.batch_size, c.s_per_batch, c.seed, step)
         draws = generator(c.seed, 3, step)
@@ -212,8 +223,14 @@ class Trainer:
         how = "stratified" if c.timesteps == "importance" else c.timesteps
         at = torch.cat([quantiles(n, how, draws) for n in (n_u, n_s)])
         eps = torch.randn((n_u + n_s, *self.x_u.shape[1:]), generator=draws)
+        told = None
+        if self.labels is not None:
+            told = torch.cat([self.labels[0][batch.u], self.labels[1][batch.s]])
+            told = torch.where(torch.rand(n_u + n_s, generator=draws) < c.label_drop, -1, told)  # -1: the null concept
+        if c.flips:
+            batch = replace(batch, flips=torch.rand(n_u + n_s, generator=generator(c.seed, 4, step)) < 0.5)
         pinned = self.accelerator.device.type == "cuda"
-        return batch, at, eps.pin_memory() if pinned else eps
+        return batch, at, eps.pin_memory() if pinned else eps, told
 
     def _timesteps(self, at: Tensor) -> tuple[Tensor, Tensor | None]:
         """t at the quantiles, and the weights that undo an uneven draw; None for ones. at: (n,). Returns two (n,)."""
@@ -225,8 +242,11 @@ class Trainer:
     def _train_step(self) -> dict[str, float]:
         """Draw, noise, compare, reduce, update. Returns the risk as `value`, and its named terms."""
         c, world = self.config, self.accelerator.num_processes
-        batch, at, eps = self.drawn(self.step)
+        batch, at, eps, told = self.drawn(self.step)
         eps = self._up(eps)
+        tokens = None
+        if told is not None and self.tokens is not None:
+            tokens = self._up(self.tokens[told.to(self.tokens.device, non_blocking=True)])
         t, w = self._timesteps(at)
         n = len(eps)
         mine = [
@@ -236,7 +256,9 @@ class Trainer:
         whole = self.groups.sizes(batch)
         if c.method in CLAMPED and c.pieces > 1:  # a first look at all pieces, without gradients
             with torch.no_grad():
-                looks = [self._normal_risk(batch, rows, self._ell(batch, t, eps, rows), w, whole) for rows in mine]
+                looks = [
+                    self._normal_risk(batch, rows, self._ell(batch, t, eps, rows, tokens), w, whole) for rows in mine
+                ]
             whole = replace(whole, normal_risk=self.accelerator.reduce(torch.stack(looks).sum()))
         results, sums = [], torch.zeros(0, device=self.accelerator.device)
         for piece, rows in enumerate(mine, 1):
@@ -244,7 +266,7 @@ class Trainer:
                 rows = rows[rows < len(batch.u)]  # S has no part in Eq. 9
             # Processes exchange gradients once a step, with the last piece.
             with nullcontext() if piece == len(mine) else self.accelerator.no_sync(self.prepared):
-                ell = self._ell(batch, t, eps, rows)
+                ell = self._ell(batch, t, eps, rows, tokens)
                 if c.method in CLAMPED and world > 1 and c.pieces == 1:
                     share = self._normal_risk(batch, rows, ell.detach(), w, whole)
                     whole = replace(whole, normal_risk=self.accelerator.reduce(share))
@@ -256,11 +278,11 @@ class Trainer:
             results.append(result)
         numbers, sums = self._together(results, sums)
         if c.method == "unsupervised" and world * c.pieces == 1 and self.step % WATCH_S_EVERY == 0 and len(batch.s):
-            numbers["L_S_minus"] = self._watch(batch, t, w, eps)
+            numbers["L_S_minus"] = self._watch(batch, t, w, eps, tokens)
         return self._update(numbers, sums)
 
-    def _ell(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor) -> Tensor:
-        """l(x) of the batch's rows, U first, then S."""
+    def _ell(self, batch: Batch, t: Tensor, eps: Tensor, rows: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """l(x) of the batch's rows, U first, then S; with tokens l(x, c) of Eq. 20."""
         n_u, wanted = len(batch.u), len(rows)
         # Networks with attention take no empty batch, and processes must exchange gradients all the same.
         rows = rows if wanted else torch.zeros(1, dtype=torch.long)
@@ -268,13 +290,16 @@ class Trainer:
         u, s = batch.u[rows[rows < n_u]], batch.s[rows[rows >= n_u] - n_u]
         place = self.x_u.device
         x = torch.cat([self.x_u[u.to(place, non_blocking=True)], self.x_s[s.to(place, non_blocking=True)]])
+        x = self._up(x)
+        if batch.flips is not None:
+            x = x.flip(3).where(self._up(batch.flips[rows])[:, None, None, None], x)
         rows = self._up(rows)
-        x, noise = to_model(self._up(x)), eps[rows]
+        x, noise = x if x.is_floating_point() else to_model(x), eps[rows]
         if device.type == "cpu":
             x, noise = (v.contiguous(memory_format=torch.channels_last) for v in (x, noise))
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
-            output = self.prepared(x_t, t)
+            output = self.prepared(x_t, t) if tokens is None else self.prepared(x_t, t, tokens[rows])
             return output if isinstance(output, Tensor) else output.sample.float()
 
         return ell(network, x, t[rows], noise, self.process, self.config.ell_scale)[:wanted]
@@ -296,10 +321,10 @@ class Trainer:
         return risk(method or self.config.method, l_u, l_s, l_n, self.config.beta, whole, weights)
 
     @torch.no_grad()
-    def _watch(self, batch: Batch, t: Tensor, w: Tensor | None, eps: Tensor) -> Tensor:
+    def _watch(self, batch: Batch, t: Tensor, w: Tensor | None, eps: Tensor, tokens: Tensor | None) -> Tensor:
         """The error of S, which the unsupervised method never learns from: only looked at, now and then."""
         rows = torch.arange(len(batch.u), len(eps))
-        values = self._ell(batch, t, eps, rows)
+        values = self._ell(batch, t, eps, rows, tokens)
         return (values if w is None else w[self._up(rows)] * values).mean()
 
     def _together(self, results: list[Risk], sums: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -384,9 +409,12 @@ class Trainer:
 
     def _load(self, folder: Path) -> None:
         """Go on from the newest good checkpoint of the folder, where there is one."""
+        scaler = self.accelerator.scaler
         like = {
             "network": self.network.state_dict(),
-            "parameters": list(self.network.parameters()),
+            "ema": self.ema_weights.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "importance": self.importance.state_dict(),
             "optimisers": self.optimisers,
             "steps": self.config.steps,
         }
@@ -399,8 +427,8 @@ class Trainer:
         self.ema_weights.to(self.accelerator.device)
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if scaler is not None and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
         if "importance" in state:
             self.importance.load_state_dict(state["importance"])
         threads = state.get("threads", torch.get_num_threads())

@@ -16,7 +16,8 @@ def leave(root, exp, row=None):
     folder = root / "runs" / exp.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "row.json").write_text(json.dumps(row or row_of(exp)))
-    samples = {"images": np.zeros((exp.n_samples, 1, 4, 4), np.uint8), "sensitive": np.zeros(exp.n_samples, bool)}
+    n = exp.n_samples
+    samples = {"images": np.zeros((n, 1, 4, 4), np.uint8), "sensitive": np.zeros(n, bool), "confidence": np.ones(n)}
     write_arrays(folder / "samples.npz", **samples)
     (folder / "log.json").write_text(json.dumps({"value": [[1, 2.0]]}))
     return folder

@@ -1,17 +1,20 @@
 """Put small faults into a copy of the package, one at a time, and see whether the tests notice.
 
-    python tests/mutants.py                   all of tests/faults.py: an hour of one core
+    python tests/mutants.py                   all of tests/faults.py: two hours of a quiet core
     python tests/mutants.py priors seconds    those whose file, text or tests hold one of the words
 
 Prints killed or survived for each, and exits 1 where one survived. On demand, and no part of `make test`.
 """
 
+import json
 import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 from faults import FAULTS, Fault
 
@@ -19,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ["torch", "diffusers", "accelerate", "torchvision", "scipy.stats", "matplotlib.figure", "hypothesis", "pytest"]
 """Imported once, in the process that every test process is forked from: an import takes longer than most tests."""
 PATIENCE = 600
-"""Seconds for the tests of one fault: one that makes them hang is noticed, too."""
+"""Seconds for the tests of one fault, or ten times what they take without: one that makes them hang is noticed, too."""
 
 
 def chosen(words: list[str]) -> list[Fault]:
@@ -36,6 +39,27 @@ def copied(folder: Path) -> None:
             (folder / path.name).symlink_to(path)
 
 
+class ShortestFirst:
+    """Orders the tests of a file by what each took without a fault: most faults are noticed by a quick one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        files = list(dict.fromkeys(item.path for item in items))
+        items.sort(key=lambda item: (files.index(item.path), self.seconds.get(item.nodeid, 0.0)))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds.setdefault(report.nodeid, 0.0)
+        if report.passed:
+            self.seconds[report.nodeid] += report.duration
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if exitstatus == 0:
+            self.path.write_text(json.dumps(self.seconds))
+
+
 def run_tests(folder: Path, tests: tuple[str, ...]) -> None:
     """In a process of its own: the quick tests of these files, until the first fails. Exits with pytest's code."""
     import pytest
@@ -48,14 +72,15 @@ def run_tests(folder: Path, tests: tuple[str, ...]) -> None:
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     names = [f"tests/{name}" for name in tests]
-    sys.exit(int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *names])))
+    order = ShortestFirst(folder / "seconds.json")
+    sys.exit(int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *names], plugins=[order])))
 
 
-def noticed(folder: Path, tests: tuple[str, ...]) -> bool:
-    """Whether a test fails, or one of their files cannot be imported any more, or they do not end."""
+def noticed(folder: Path, tests: tuple[str, ...], patience: float) -> bool:
+    """Whether a test fails, or one of their files cannot be imported any more, or they do not end within `patience`."""
     process = multiprocessing.get_context("forkserver").Process(target=run_tests, args=(folder, tests))
     process.start()
-    process.join(PATIENCE)
+    process.join(patience)
     if process.exitcode is None:
         process.kill()
         process.join()
@@ -64,12 +89,12 @@ def noticed(folder: Path, tests: tuple[str, ...]) -> bool:
     return process.exitcode != 0
 
 
-def noticed_fault(folder: Path, fault: Fault) -> bool:
+def noticed_fault(folder: Path, fault: Fault, patience: float) -> bool:
     path = folder / "pudm_lite" / fault.file
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole.replace(fault.old, fault.new), encoding="utf-8")
     try:
-        return noticed(folder, fault.tests)
+        return noticed(folder, fault.tests, patience)
     finally:
         path.write_text(whole, encoding="utf-8")
 
@@ -80,13 +105,16 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         copied(folder)
+        seconds = {}
         for file in sorted({file for fault in faults for file in fault.tests}):
-            if noticed(folder, (file,)):  # the control: else every fault would count as noticed
+            started = time.monotonic()
+            if noticed(folder, (file,), 10 * PATIENCE):  # the control: else every fault would count as noticed
                 print(f"tests/{file} fails without a fault: put that right first")
                 return 2
+            seconds[file] = time.monotonic() - started
         survived = 0
         for fault in faults:
-            found = noticed_fault(folder, fault)
+            found = noticed_fault(folder, fault, max(PATIENCE, 10 * sum(seconds[file] for file in fault.tests)))
             survived += not found
             print(f"{'killed' if found else 'SURVIVED'}  {fault.file}: {fault.old!r} -> {fault.new!r}", flush=True)
     print(f"{len(faults) - survived} killed, {survived} survived")

@@ -49,8 +49,9 @@ def out(tmp_path):
 
 
 @pytest.fixture
-def images(tmp_path):
+def images(tmp_path, monkeypatch):
     """12 small images in u, 4 in s, none in empty, one in torn that does not open."""
+    monkeypatch.setenv("PUDM_CACHE", str(tmp_path / "cache"))
     pixels = np.random.default_rng(0).integers(0, 256, (16, 28, 28), dtype=np.uint8)
     for name, some in {"u": pixels[:12], "s": pixels[12:], "empty": [], "torn": []}.items():
         (tmp_path / name).mkdir()
@@ -133,9 +134,10 @@ def test_a_full_disk(capsys, out, images, monkeypatch):
     monkeypatch.setattr(np, "savez_compressed", fill_up)
     before = contents(out)
     said = refused(capsys, out, *own(images), *TINY)
-    assert f"cannot write {out}" in said
-    assert "(No space left on device): make room, or choose another folder with --out" in said
+    assert f"cannot write {out.parent / 'cache' / 'own'}" in said
+    assert "(No space left on device): make room, or let PUDM_CACHE name another folder" in said
     assert contents(out) == before
+    assert list(contents(out.parent / "cache")) == []
 
 
 @pytest.fixture
@@ -189,21 +191,21 @@ def test_a_loss_that_is_no_number(capsys, out, images):
 def test_outputs_among_the_images(capsys, images, monkeypatch):
     """The folder is where the command is typed, and --out is left out: its default would lie in it."""
     monkeypatch.chdir(images / "u")
-    before = contents(images)
+    before = sorted(images.rglob("*"))
     assert cli.main(["train", "--unlabeled", ".", "--sensitive", "../s", *map(str, TINY)]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("pudm: --out lies in ., whose files are read as images")
-    assert contents(images) == before
+    assert sorted(images.rglob("*")) == before
 
 
 @pytest.mark.parametrize("spoil", ["link", "kind", "torn"])
 def test_strict_stops_at_whatever_is_left_out(capsys, out, images, spoil):
-    path = images / "u" / {"link": "gone.png", "kind": "IMG_1.HEIC", "torn": "torn.png"}[spoil]
+    path = images / "u" / {"link": "gone.png", "kind": "IMG_1.JXL", "torn": "torn.png"}[spoil]
     path.symlink_to("nowhere") if spoil == "link" else path.write_bytes(b"x")
     said = refused(capsys, out, *own(images), "--strict", *TINY)
     assert said.startswith("pudm: not everything is an image that opens (1): ")
     assert str(path) in said
-    assert not list(out.glob("own-*"))
+    assert not list((images / "cache").rglob("own-*"))
 
 
 @pytest.mark.parametrize("name", ["Jos\udc82.png", "José.png", "new\nline.png"])
@@ -216,7 +218,7 @@ def test_a_name_that_cannot_be_printed_stops_nothing(out, images, name, monkeypa
         pytest.skip("this file system takes UTF-8 names alone")
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr("pudm_lite.runs.parallel.run_all", lambda *_: [])
+    monkeypatch.setattr("pudm_lite.runs.parallel.run_all", lambda *_, **__: [])
     code = cli.main(["train", *map(str, [*own(images), *TINY]), "--out", str(out)])
     said = terminal.buffer.getvalue()
     assert code == 0

@@ -1,7 +1,12 @@
 """A checkpoint is whole or it is not used: torn files, flipped bits, foreign shapes, numbers that are none."""
 
+import errno
+import io
 import math
+import os
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,6 +114,13 @@ class Harmful:
         {"seconds": "long"},
         {"log": [1, 2]},
         {"log": {"value": 3}},
+        {"log": {"value": [3]}},
+        {"log": {"value": [[1, "x"]]}},
+        {"identity": {1: 2, "seed": 5}},
+        {"threads": 0},
+        {"threads": "two"},
+        {"scaler": {"scale": 2.0}},
+        {"scaler": None},
         {"network": {}},
         {"network": [1]},
         {"ema": {}},
@@ -121,6 +133,77 @@ class Harmful:
 )
 def test_a_checkpoint_of_another_structure(folder, saved, fields):
     change(folder, **fields)
+    assert_goes_on(folder, saved)
+
+
+def places(state, *path):
+    """The keys that lead to each part of a checkpoint: dicts, lists, tensors, numbers; of a long list the first two."""
+    parts = state.items() if isinstance(state, dict) else enumerate(state[:2]) if isinstance(state, list) else ()
+    for name, part in parts:
+        yield (*path, name)
+        yield from places(part, *path, name)
+
+
+def changed(state, path, how):
+    """The state with one part taken out, or something else in its place."""
+    *above, name = path
+    for one in above:
+        state = state[one]
+    if how == "gone":
+        del state[name]
+    else:
+        state[name] = {"none": None, "text": "x", "tensor": torch.ones(2, 3, 5)}[how]
+
+
+def test_whatever_is_not_as_it_was_is_noticed_or_changes_nothing(tmp_path):
+    """Every part of a checkpoint in turn; the identity apart, which says what the run is, and the log."""
+    config = replace(CONFIG, timesteps="importance", steps=3)
+    first = next(iter(make(config, tmp_path, save_every=0.0)))
+    whole, unbroken = (tmp_path / NEWEST).read_bytes(), make(config)
+    list(unbroken)
+    state = torch.load(tmp_path / NEWEST, weights_only=True)
+    assert state["step"] == first.step == 1
+    noticed = []
+    for path in [path for path in places(state) if path[0] not in ("identity", "log", "seconds")]:
+        for how in ("gone", "none", "text", "tensor"):
+            state = torch.load(io.BytesIO(whole), weights_only=True)
+            changed(state, path, how)
+            torch.save(state, tmp_path / NEWEST)
+            trainer = make(config, tmp_path)
+            assert trainer.step in (0, 1)
+            noticed.append(trainer.step == 0)
+            if trainer.step:
+                list(trainer)
+                assert torch.equal(weights(trainer.network), weights(unbroken.network)), (path, how)
+            for name in (DAMAGED, BEFORE):
+                (tmp_path / name).unlink(missing_ok=True)
+    assert len(noticed) > 200
+    assert sum(noticed) > 0.9 * len(noticed)
+
+
+def test_what_the_system_does_not_let_be_read_is_not_set_aside(folder, saved, monkeypatch):
+    """It may be as good as ever, and training would start over."""
+
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with pytest.raises(UserError, match=r"checkpoint\.pt cannot be read \(Permission denied\)"):
+            make(CONFIG, folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "load", lambda *_, **__: bytearray(1 << 62))
+        with pytest.raises(UserError, match=r"checkpoint\.pt does not fit into the memory"):
+            make(CONFIG, folder)
+    assert (folder / NEWEST).read_bytes() == saved[0]
+
+
+@pytest.mark.parametrize("step", [-1, 0])
+def test_a_step_that_no_run_saves(folder, saved, step):
+    """Also where the rest agrees with it: before its first step no optimiser has moments."""
+    state = torch.load(folder / NEWEST, weights_only=True)
+    optimisers = [optimiser | {"state": {}} for optimiser in state["optimisers"]]
+    torch.save(state | {"step": step, "optimisers": optimisers}, folder / NEWEST)
     assert_goes_on(folder, saved)
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from pudm_lite.errors import UserError
 from pudm_lite.files import (
     array_shapes,
     read_arrays,
+    read_json,
     read_rows,
+    writable,
+    writable_file,
     write_arrays,
     write_folder,
     write_rows,
@@ -47,6 +51,55 @@ def test_a_file_is_replaced(tmp_path):
     assert path.read_text() == "new"
 
 
+@pytest.mark.parametrize("folder", [".", "there", "there/new", "new/a/b", "link/new", "new/../other"])
+def test_a_folder_is_tried_out_and_nothing_left_there(tmp_path, monkeypatch, folder):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for path in (Path(folder), tmp_path / folder):
+        writable(path)
+        writable_file(path / "file.npz")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("taken", "Not a directory"),
+        ("taken/new", "Not a directory"),
+        ("gone/new", "No such file or directory"),
+        (f"new/{'x' * 300}", "File name too long"),
+    ],
+)
+def test_a_folder_that_takes_no_files_is_said(tmp_path, folder, why):
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "gone").symlink_to("nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    for try_out in (lambda: writable(tmp_path / folder), lambda: writable_file(tmp_path / folder / "file.npz")):
+        with pytest.raises(UserError, match=rf"^cannot write to {tmp_path / folder} \({why}\): choose another"):
+            try_out()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_may_not_be_written_is_said(tmp_path, monkeypatch):
+    """Whoever the user is: root may write everywhere."""
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(
+        UserError, match=r"^cannot write to .* \(Permission denied\): choose another folder with --out$"
+    ):
+        writable(tmp_path)
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path):
+    with pytest.raises(UserError, match=r"^/.* is a folder: name a file, in it or elsewhere$"):
+        writable_file(tmp_path)
+
+
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o027, 0o077])
 def test_what_is_written_follows_the_umask_of_the_user(tmp_path, umask):
     before = os.umask(umask)
@@ -69,6 +122,23 @@ def test_what_is_moved_in_has_reached_the_disk_before(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *paths: (order.append("replace"), replace(*paths)))
     write_whole(tmp_path / "notes.txt", lambda temporary: temporary.write_text("x"))
     assert order == ["fsync", "replace"]
+    order.clear()
+    write_folder(tmp_path / "pipeline", lambda new: [write_into(new / name) for name in ("unet/a", "unet/b", "c")])
+    assert order == ["fsync"] * 3 + ["replace"]
+
+
+def write_into(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff", b"[" * 99999, None])
+def test_json_that_is_missing_or_damaged_is_none(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": [1]}')
+    assert read_json(path) == {"a": [1]}
+    path.unlink() if content is None else path.write_bytes(content)
+    assert read_json(path) is None
 
 
 def test_until_it_is_whole_the_old_file_stands(tmp_path):
@@ -167,7 +237,15 @@ def test_rows_are_added_once_behind_the_old(tmp_path):
     write_rows(path, ROWS[:1])
     write_rows(path, [*ROWS, {"name": "third"}])
     write_rows(path, ROWS)
-    assert read_rows(path) == [*ROWS, {"name": "third"}]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [*ROWS, {"name": "third"}]
+
+
+def test_a_run_has_one_row_and_the_later_counts(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    first, again, longer = ({"run": "a", "seconds": k, "n_samples": n} for k, n in ((1, 10), (2, 10), (1, 20)))
+    write_rows(path, [first, {"run": "b"}, longer])
+    write_rows(path, [again])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [again, {"run": "b"}, longer]
 
 
 @pytest.mark.parametrize("write", [write_rows, lambda path, rows: _write_row(path, rows[0])], ids=["rows", "sweep"])
@@ -207,7 +285,7 @@ def test_arrays_come_back_by_name_and_type(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no archive", b"PK\x05\x06" + bytes(18), "cut", "spoiled", "single", "objects"],
+    [b"", b"no archive", b"PK\x05\x06" + bytes(18), "cut", "spoiled", "single", "objects", "vast"],
     ids=lambda content: content if isinstance(content, str) else content[:6].hex() or "empty",
 )
 def test_what_is_no_archive_of_arrays_is_refused(tmp_path, content):
@@ -223,11 +301,14 @@ def test_what_is_no_archive_of_arrays_is_refused(tmp_path, content):
             np.save(file, np.zeros(3))
     elif content == "objects":  # pickled: not opened
         np.savez(path, u=np.array([{}, {}], dtype=object))
+    elif content == "vast":  # a header that announces more than any memory holds
+        with zipfile.ZipFile(path, "w") as archive, archive.open("u.npy", "w") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 60,)})
     else:
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"pictures\.npz is not an \.npz file with `u`, or is damaged"):
         read_arrays(path, "u")
-    if content not in ("spoiled", "objects"):  # their headers are whole
+    if content not in ("spoiled", "objects", "vast"):  # their headers are whole
         with pytest.raises((UserError, KeyError)):
             array_shapes(path)["u"]
 

@@ -1,7 +1,9 @@
 """The list of faults does not rot: each can still be put in, one place at a time, and somebody is to notice it."""
 
+import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import mutants
 import pytest
@@ -32,6 +34,19 @@ def test_faults_are_chosen_by_a_word_of_their_file_text_or_tests():
     assert mutants.chosen([]) == FAULTS
     assert {fault.file for fault in mutants.chosen(["priors"])} == {"priors.py"}
     assert [fault.old for fault in mutants.chosen(["trainer.ema\n"])] == ["    network = trainer.ema\n"]
+
+
+def test_the_shortest_tests_of_a_file_run_first(tmp_path):
+    (tmp_path / "seconds.json").write_text(json.dumps({"a::slow": 3.0, "a::quick": 0.1, "b::x": 9.0}))
+    names = ["b::x", "a::slow", "a::quick", "a::new"]
+    items = [SimpleNamespace(path=name[0], nodeid=name) for name in names]
+    order = mutants.ShortestFirst(tmp_path / "seconds.json")
+    order.pytest_collection_modifyitems(items)
+    assert [item.nodeid for item in items] == ["b::x", "a::new", "a::quick", "a::slow"]
+    for passed, seconds in ((True, 0.5), (True, 2.0), (False, 7.0)):
+        order.pytest_runtest_logreport(SimpleNamespace(nodeid="a::new", passed=passed, duration=seconds))
+    order.pytest_sessionfinish(0)
+    assert mutants.ShortestFirst(tmp_path / "seconds.json").seconds["a::new"] == 2.5
 
 
 SUM = "def add(a, b):\n    return a + b\n"

@@ -158,6 +158,15 @@ def test_lite_takes_size_and_channels_from_the_configuration():
     assert {**colour.train, "ell_scale": 784.0} == base.train
 
 
+def test_photographs_are_mirrored_by_lite_and_digits_and_the_papers_runs_never():
+    mirrored = {name for name, c in CONFIGURATIONS.items() if recipe_for("lite", c).train.get("flips")}
+    assert mirrored == {name for name, c in CONFIGURATIONS.items() if c.dataset in ("cifar10", "stl10", "celeba")}
+    assert not any(recipe_for("paper", c).train.get("flips") for c in CONFIGURATIONS.values())
+    own = replace(CONFIGURATIONS["cifar10-vehicles"], dataset="folders")
+    assert recipe_for("lite", own).train["flips"] == recipe_for("lite", own, "a model").train["flips"] == 1
+    assert "flips" not in recipe_for("lite", replace(own, channels=1)).train
+
+
 def test_fine_tuning_lite_is_shorter_and_slower():
     scratch, tuned = (TrainConfig(**recipe_for("lite", TABLE_1["mnist-even"], p).train) for p in ("", "a folder"))
     assert tuned.steps < scratch.steps / 3

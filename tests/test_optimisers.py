@@ -153,3 +153,11 @@ def test_unknown_optimiser_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown optimiser 'sgd'") as error:
         make_optimisers("sgd", Network(), 1e-3, 0.02)
     assert all(name in str(error.value) for name in OPTIMISERS)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_what_is_frozen_is_in_no_optimiser(name):
+    network = nn.Sequential(nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 3))
+    network[0].requires_grad_(False)
+    held = [p for o in make_optimisers(name, network, 1e-3, 1e-2) for group in o.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in network[1].parameters()}

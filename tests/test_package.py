@@ -14,7 +14,7 @@ import pudm_lite
 FOLDER = Path(pudm_lite.__file__).parent
 HEAVY = {"torch", "diffusers", "numpy", "matplotlib", "scipy"}
 ROOMS = ("sources", "measures", "erasing", "runs", "results", "course", "commands")
-"""In their order; `erasing` is still to be built. The files on top stand before them all, `cli` after."""
+"""In their order. The files on top stand before them all, `cli` after."""
 ALONE = ("errors", "datasets", "splits", "diffusion", "risks", "measures.metrics")
 """Formulas and images, which import nothing else of the package but the error type."""
 

@@ -17,6 +17,7 @@ from pudm_lite.errors import UserError
 from pudm_lite.priors import (
     Tails,
     best_bin,
+    beta_interval,
     estimate_beta,
     km2,
     naive_min_ratio,
@@ -392,3 +393,32 @@ def test_past_the_true_share_the_hole_reaches_normal_data_where_they_overlap():
     edge = brentq(lambda x: (1 - share) * norm.pdf(x) + (share - b) * norm.pdf(x, d), -5, 10)
     want = d / 2 + math.log((1 - share) / (b - share)) / d
     assert edge == pytest.approx(want)
+
+
+# Its interval
+
+
+def test_the_interval_is_where_new_images_would_bring_the_estimate():
+    """Scores drawn again and again from the toy: as wide as the middle 95 % of their estimates, and around them."""
+    share, separation, draws = 0.2, 3.0, torch.Generator().manual_seed(0)
+
+    def scores():
+        z_s = torch.randn(300, generator=draws) + separation
+        sensitive = torch.rand(1500, generator=draws) < share
+        return torch.randn(1500, generator=draws) + separation * sensitive, z_s
+
+    estimates = sorted(best_bin(*scores()).beta for _ in range(200))
+    spread = estimates[194] - estimates[5]
+    intervals = [beta_interval(*scores(), seed, resamples=100) for seed in range(10)]
+    assert np.mean([high - low for low, high in intervals]) == pytest.approx(spread, rel=0.4)
+    assert sum(low <= estimates[100] <= high for low, high in intervals) >= 7
+
+
+def test_the_interval_is_the_seeds_and_refuses_what_the_estimate_does():
+    z_u, z_s = gaussian_quantiles(200, 50, 0.2, 2.0)
+    assert beta_interval(z_u, z_s, 3) == beta_interval(z_u, z_s, 3) != beta_interval(z_u, z_s, 4)
+    assert beta_interval(z_u, z_s, 3, confidence=0.5)[1] < beta_interval(z_u, z_s, 3)[1]
+    with pytest.raises(ValueError, match="lies below"):
+        beta_interval(torch.ones(5), torch.zeros(5), 0)
+    few = beta_interval(torch.arange(40.0), torch.tensor([0.0, 45.0]), 0)  # half of the resamples lie below all of U
+    assert 0 <= few[0] <= few[1] <= 1

@@ -155,6 +155,15 @@ def test_a_row_of_table_1_by_its_classes(name):
     assert named_configuration(f"{row.dataset}-{','.join(row.normal)}") == row
 
 
+@pytest.mark.parametrize("digit", "0123456789")
+def test_one_digit_can_be_the_sensitive_one(digit, mnist_labels):
+    """No digit has 9,000 images, a tenth of nine digits' for U and one for S: then the sizes are Table 1's own."""
+    c = named_configuration("mnist-" + ",".join(set("0123456789") - {digit}))
+    assert (c.u_normal, c.u_sensitive, c.s, c.sensitive) == (25_000, 2_500, 2_500, (digit,))
+    split = positive_unlabeled_split(*mnist_labels, tuple("0123456789"), c, seed=0)
+    assert split.realised_share == pytest.approx(1 / 11)
+
+
 @pytest.mark.parametrize("normal", [*"0123456789", "3,5", "5,3,5", "0,1,2,3,4,5,6,7"])
 def test_any_digits_can_be_normal(normal, mnist_labels):
     c = named_configuration(f"mnist-{normal}")

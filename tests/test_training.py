@@ -106,6 +106,56 @@ def test_resumed_run_equals_unbroken_one(tmp_path, optimiser, stream):
     assert list(make(config, tmp_path)) == []  # finished: nothing left to do
 
 
+@pytest.mark.parametrize("stream", ["pooled", "two"])
+def test_a_run_with_flips_resumes_exactly_and_in_pieces_too(tmp_path, stream):
+    config = replace(CONFIG, flips=1, stream=stream)
+    unbroken, broken = make(config), make(config, tmp_path, save_every=0.0)
+    list(unbroken)
+    for record in broken:
+        if record.step == 5:
+            break
+    resumed = make(config, tmp_path)
+    list(resumed)
+    assert torch.equal(weights(unbroken.network), weights(resumed.network))
+    assert not torch.equal(weights(unbroken.network), weights(make_and_train(stream).network))
+    pieces = make(replace(config, pieces=3))
+    list(pieces)
+    torch.testing.assert_close(weights(unbroken.network), weights(pieces.network), atol=2e-4, rtol=1e-3)
+
+
+def make_and_train(stream):
+    trainer = make(replace(CONFIG, stream=stream))
+    list(trainer)
+    return trainer
+
+
+def test_flips_mirror_about_half_of_the_images_by_seed_and_step_and_change_nothing_else(monkeypatch):
+    seen = {}
+
+    def spy(network, x0, t, eps, process, scale):
+        seen.setdefault(key, (x0, t, eps))
+        return real(network, x0, t, eps, process, scale)
+
+    real = training.ell
+    monkeypatch.setattr(training, "ell", spy)
+    monkeypatch.setattr(training, "WATCH_S_EVERY", 10**9)
+    for key in [(0, 3, 0), (1, 3, 0), (1, 3, 1), (1, 4, 0), (1, 3, 0, "again")]:
+        flips, seed, step = key[:3]
+        trainer = make(replace(CONFIG, flips=flips, seed=seed, batch_size=24))
+        trainer.step = step
+        trainer._train_step()
+    plain, flipped, again = seen[0, 3, 0], seen[1, 3, 0], seen[1, 3, 0, "again"]
+    assert all(torch.equal(a, b) for a, b in zip(flipped, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(plain[1:], flipped[1:], strict=True))  # the same t and noise
+    mirrored = [torch.equal(b, a.flip(2)) and not torch.equal(a, b) for a, b in zip(plain[0], flipped[0], strict=True)]
+    unchanged = [torch.equal(a, b) for a, b in zip(plain[0], flipped[0], strict=True)]
+    assert all(m != u for m, u in zip(mirrored, unchanged, strict=True))
+    assert 4 < sum(mirrored) < 20
+    other_step = make(replace(CONFIG, flips=1, seed=3, batch_size=24))._draw(1)[0].flips.tolist()
+    other_seed = make(replace(CONFIG, flips=1, seed=4, batch_size=24))._draw(0)[0].flips.tolist()
+    assert len({str(mirrored), str(other_step), str(other_seed)}) == 3
+
+
 def test_draws_without_their_addresses_would_be_seen_above(tmp_path, monkeypatch):
     """The control: noise that goes on from a state, as a global generator's does, makes another resumed run."""
     monkeypatch.setattr(training, "generator", lambda *address: torch.default_generator)
@@ -126,7 +176,21 @@ def test_the_clock_goes_on_where_it_stood(tmp_path):
             break
     resumed = make(CONFIG, tmp_path)
     assert resumed.seconds == record.seconds > 0
-    assert next(iter(resumed)).seconds > record.seconds
+    seconds = [record.seconds, *(record.seconds for record in resumed)]
+    assert len(seconds) == 8
+    assert seconds == sorted(set(seconds))  # it adds up
+
+
+def test_each_step_trains_on_the_draws_of_its_own_number(monkeypatch):
+    seen, real = [], training.ell
+    monkeypatch.setattr(
+        training, "ell", lambda network, x, t, eps, *rest: seen.append(eps) or real(network, x, t, eps, *rest)
+    )
+    trainer = make(replace(CONFIG, steps=3))
+    list(trainer)
+    assert len(seen) == 3
+    for step, eps in enumerate(seen):
+        assert torch.equal(eps, trainer._draw(step)[2])
 
 
 @pytest.mark.parametrize("timesteps", ["uniform", "stratified", "importance"])
@@ -134,7 +198,7 @@ def test_the_clock_goes_on_where_it_stood(tmp_path):
 def test_batch_timesteps_and_noise_depend_on_seed_and_step(stream, timesteps):
     def drawn(seed, step):
         config = replace(CONFIG, stream=stream, timesteps=timesteps, seed=seed)
-        batch, at, eps = make(config)._draw(step)
+        batch, at, eps, _ = make(config)._draw(step)
         return [tuple(value.flatten().tolist()) for value in (batch.u, batch.s, at, eps)]
 
     addresses = [(seed, step) for seed in (5, 6) for step in (0, 1)]
@@ -393,6 +457,9 @@ def test_a_method_without_a_clamp_looks_at_each_image_once(monkeypatch):
         ("optimiser", "sgd", "known: adamw, muon"),
         ("steps", -1, r"steps must be 0 \(only draw from what is trained already\) or more; got -1"),
         ("learning_rate", 0.0, "larger than 0"),
+        ("grad_clip", -1.0, "grad_clip must be larger than 0"),  # it would go uphill
+        ("grad_clip", math.nan, "grad_clip must be larger than 0"),
+        ("warmup_steps", -5, "warmup_steps must be 0 or more; got -5"),
         ("pieces", 17, "a batch of 16 cannot be cut into 17 pieces"),
         ("mixed_precision", "fp8", "known: no, bf16, fp16"),
         ("gradient_checkpointing", 2, "known: 0, 1"),
@@ -444,6 +511,21 @@ def test_gradient_checkpointing_changes_no_gradient(precision, pieces):
     assert trainer.network.is_gradient_checkpointing
     again = gradients(trainer)
     assert (plain - again).norm() <= 1e-6 * plain.norm()
+
+
+def test_a_compiled_network_is_what_trains_and_changes_no_gradient(monkeypatch):
+    """Traced, by a backend that needs no compiler; what is kept and averaged is the network itself."""
+    compiled = []
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or real(net, backend="eager"))
+    config = replace(CONFIG, steps=2)
+    plain, traced = make(config), make(replace(config, compile=1))
+    assert compiled == [traced.network]
+    for one, other in zip(plain, traced, strict=True):
+        assert other.value == pytest.approx(one.value, rel=1e-5)
+    assert plain.network.state_dict().keys() == traced.network.state_dict().keys()
+    for one, other in zip(plain.ema.parameters(), traced.ema.parameters(), strict=True):
+        torch.testing.assert_close(other, one)
 
 
 def test_a_network_without_gradient_checkpointing_is_named():
@@ -535,7 +617,7 @@ def test_the_clamp_of_two_processes_would_fire_on_one_of_them_alone():
     trainer = make(replace(CONFIG, method="nnpu", beta=0.7, steps=4))
     apart = []
     while trainer.step < 4:
-        batch, at, eps = trainer.drawn(trainer.step)
+        batch, at, eps, _ = trainer.drawn(trainer.step)
         t, w = trainer._timesteps(at)
         halves = [torch.arange(rank, CONFIG.batch_size, 2) for rank in range(2)]
         with torch.no_grad():

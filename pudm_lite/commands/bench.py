@@ -30,9 +30,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import torch
 
-    from ..files import write_whole
+    from ..files import writable_file, write_whole
     from ..runs.bench import bench, doubts, report
-    from .options import writable
 
     o = options
     if o.threads is not None:
@@ -40,12 +39,10 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"--threads must be at least 1; got {o.threads}")
         torch.set_num_threads(o.threads)
     if o.json is not None:
-        if o.json.is_dir():
-            raise UserError(f"--json takes a file to write, and {o.json} is a folder")
         try:
-            writable(o.json.parent)
+            writable_file(o.json)
         except UserError:
-            raise UserError(f"cannot write to {o.json.parent}: name a file elsewhere with --json") from None
+            raise UserError(f"cannot write {o.json}: name a file elsewhere with --json") from None
     result = bench(o.network, o.rounds, o.seconds, o.n_samples)
     print(report(result))
     for doubt in doubts(result):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .options import METHOD_NAMES, add_options, experiments_of, run_and_print
+from .options import METHOD_NAMES, add_options, experiments_of, run_and_print, use_threads
 
 HELP = "Train on MNIST from scratch, sample, judge, and draw the paper's Figure 1 with measured numbers."
 
@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> None:
     from ..results.report import draw_figure1
     from ..runs.machine import peak_memory_mb
 
+    use_threads(options)
     started = time.monotonic()
     rows = run_and_print(options, experiments_of(options, f"mnist-{options.normal}", options.method))
     if not rows:  # a helping process of `accelerate launch`

@@ -55,6 +55,16 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def share(text: str) -> float:
+    """The type of an option that takes a share inside (0, 1)."""
+    try:
+        if 0 < (number := float(text)) < 1:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"it takes a number inside (0, 1); got {text!r}")
+
+
 count = whole(1, 10**9)
 """Of images, passes, processes and so on."""
 

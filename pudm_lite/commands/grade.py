@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
-from .options import writable
+from ..files import writable_file
 
 HELP = "Grade submitted notebooks: points by exercise, and why, one row a student."
 
@@ -30,10 +30,10 @@ def run(options: argparse.Namespace) -> None:
         raise UserError("`pudm grade` needs Linux or macOS, for its limits on time and memory; WSL will do")
     if not options.seconds > 0 or options.memory <= 0:
         raise UserError("--seconds and --memory must be larger than 0")
-    if options.out.is_dir():
-        raise UserError(f"{options.out} is a folder: name the file of the table, such as {options.out}/grades.csv")
     found = submissions(options.submissions)
-    writable(options.out.parent)
+    writable_file(options.out)
+    if options.out.suffix.lower() == ".ipynb":
+        raise UserError(f"--out is {options.out}, a notebook's name: name the file of the table, such as grades.csv")
     if not walls():
         print(f"pudm: {UNPROTECTED}", file=sys.stderr)
     kept = Kept(options.out)

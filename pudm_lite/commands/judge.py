@@ -21,6 +21,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--normal", type=Path, default=None, help="folders: normal images")
     parser.add_argument("--sensitive", type=Path, default=None, help="folders: sensitive images")
+    parser.add_argument(
+        "--strict", action="store_true", help="folders: stop at a file that is no image, rather than leave it out"
+    )
     parser.add_argument("--seed", type=seed, default=0, help="seed")
     parser.add_argument(
         "--epochs", type=count, default=None, help="passes over the training set (default: the data set's)"
@@ -46,12 +49,12 @@ def run(options: argparse.Namespace) -> None:
     own = o.dataset == "folders"
     if own and not (o.normal and o.sensitive and o.out):
         raise UserError("a judge of your own images needs --normal DIR, --sensitive DIR and --out FILE")
-    if not own and (o.normal or o.sensitive):
-        raise UserError(f"--normal and --sensitive belong to `pudm judge train folders`, not to {o.dataset}")
+    if not own:
+        refuse_unused(o, ["normal", "sensitive", "strict"], "it belongs to `pudm judge train folders`")
     if o.dataset == "mnist":
         refuse_unused(o, ["from_scratch"], "the judge of mnist always starts from scratch")
     out = o.out or _place(o.dataset)
-    holds_models(out, out.parent)
+    holds_models(out, is_file=True)
     bar = None
     for step, steps, judge in _training(o):  # noqa: B007
         bar = bar or tqdm(total=steps, unit="step")
@@ -79,8 +82,8 @@ def _training(o: argparse.Namespace) -> Iterator[tuple]:
         from ..sources.finding import in_words
         from ..sources.folders import read_folder
 
-        normal, skipped = read_folder(o.normal, 128, 3)
-        sensitive, others = read_folder(o.sensitive, 128, 3)
+        normal, skipped = read_folder(o.normal, 128, 3, o.strict, o.out)
+        sensitive, others = read_folder(o.sensitive, 128, 3, o.strict, o.out)
         for line in in_words(skipped + others):
             print(line)
         return train_two_class(normal, sensitive, from_scratch=o.from_scratch, **length)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..files import is_utf8, writable, writable_file
 from .given import count, refuse_unused, seed, steps
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ def add_options(p: argparse.ArgumentParser, out: str) -> None:
     """What `figure1` and `train` share."""
     p.add_argument(
         "--beta",
-        type=float,
+        type=beta,
         default=DEFAULT_BETA,
-        help="assumed sensitive share of the unlabeled data, inside (0, 1)",
+        help="assumed sensitive share of the unlabeled data, inside (0, 1); `estimate`: estimated from U and S first",
     )
     p.add_argument("--seed", type=seed, default=0, help="seed of split, initialisation, draws and samples")
     length = p.add_mutually_exclusive_group()
@@ -65,6 +66,12 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
         help="any other setting of the training, such as ell_scale=100 stream=two optimiser=adamw: see below",
     )
     p.add_argument(
+        "--threads",
+        type=count,
+        default=None,
+        help="CPU threads of each run (default: the cores that runs beside it leave, or what OMP_NUM_THREADS says)",
+    )
+    p.add_argument(
         "--save-every",
         type=float,
         default=None,
@@ -79,6 +86,14 @@ def add_shared_options(p: argparse.ArgumentParser, out: str, n_samples: int | st
     )
 
 
+def beta(text: str) -> float | str:
+    """A number, or `estimate`."""
+    try:
+        return text if text == "estimate" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number inside (0, 1) nor `estimate`") from None
+
+
 def number_of_samples(text: str) -> int:
     """A number from 1 on, or 0 for `test`: as many as test images."""
     if text == "test":
@@ -89,6 +104,15 @@ def number_of_samples(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{error}; `test` takes as many as there are test images") from None
 
 
+def use_threads(o: argparse.Namespace) -> None:
+    """Let this process itself, which trains judges and estimates beta, use as many threads as its runs would."""
+    import torch
+
+    from ..cores import threads_allowed
+
+    torch.set_num_threads(o.threads or threads_allowed())
+
+
 def settings_of(o: argparse.Namespace) -> dict[str, Any]:
     """What --set says, by the names of TrainConfig.
 
@@ -97,7 +121,7 @@ def settings_of(o: argparse.Namespace) -> dict[str, Any]:
     from ..runs.experiments import parse_settings
 
     settings = parse_settings(o.set)
-    if own := settings.keys() & {"method", "beta", "seed", "steps"}:
+    if own := settings.keys() & {"method", "beta", "seed", "steps", *({"conditional"} & vars(o).keys())}:
         raise UserError(f"--set takes no {min(own)}: that is --{min(own)}")
     if len(settings) < len(o.set):
         raise UserError(f"--set is given one setting twice in {' '.join(o.set)}: one would not be used")
@@ -115,7 +139,11 @@ def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> Non
     if set(methods) <= set(BETA_FREE):
         refuse_unused(o, ["beta"], f"it does not act on {' or '.join(dict.fromkeys(methods))}")
     if set(methods) == {"pretrained"}:
-        refuse_unused(o, ["steps", "minutes"], "--method pretrained draws from the model as it is, and trains nothing")
+        refuse_unused(
+            o,
+            ["steps", "minutes", "save_every"],
+            "--method pretrained draws from the model as it is, and trains nothing",
+        )
     for name in settings_of(o):
         if not any(_acts(name, config) for config in trained):
             why = "it belongs to {}={}".format(*NEEDS[name]) if name in NEEDS else "nothing is trained"
@@ -125,7 +153,11 @@ def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> Non
         refuse_unused(o, ["network"], f"{pretrained} is a {network_named(pretrained)} network")
 
 
-NEEDS = {"s_per_batch": ("stream", "two"), "kernel_learning_rate": ("optimiser", "muon")}
+NEEDS = {
+    "s_per_batch": ("stream", "two"),
+    "kernel_learning_rate": ("optimiser", "muon"),
+    "label_drop": ("conditional", 1),
+}
 """Settings that act only beside a value of another."""
 
 
@@ -136,10 +168,9 @@ def _acts(name: str, config: "TrainConfig") -> bool:
     return config.steps > 0 or name == "batch_size"
 
 
-def experiments_of(
-    o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "", images: str = ""
-) -> list:
+def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "") -> list:
     """The experiments that the options name, one a method. Raises UserError before any work for what cannot be."""
+    from ..runs.estimating import ESTIMATE, estimated
     from ..runs.experiments import experiment
     from ..runs.parallel import steps_for
 
@@ -148,60 +179,64 @@ def experiments_of(
     words = ("n_samples", "sampler", "sampler_steps", "features", "save_every", "beta", "seed")
     named = {name: getattr(o, name) for name in words}
     named |= settings_of(o)
+    if vars(o).get("conditional"):  # `train` alone has the option
+        named |= {"conditional": 1, "guidance": o.guidance}
+    else:
+        refuse_unused(o, ["guidance"], "it belongs to --conditional")
+    if o.beta == ESTIMATE:
+        del named["beta"]
 
     def build(**length: int) -> list:
         settings = {**length, **named}
-        return [experiment(configuration, m, o.network, pretrained, images, **settings) for m in dict.fromkeys(methods)]
+        return [experiment(configuration, m, o.network, pretrained, **settings) for m in dict.fromkeys(methods)]
 
     experiments = build() if o.steps is None else build(steps=o.steps)
     refuse_idle(o, methods, [exp.train for exp in experiments])
     holds_models(o.out)
-    return experiments if o.minutes is None else build(steps=steps_for(o.minutes, experiments, o.out))
+    tell_lacks(o, experiments)
+    if o.minutes is not None:
+        experiments = build(steps=steps_for(o.minutes, experiments, o.out, o.threads or 0))
+    if o.beta == ESTIMATE:
+        experiments = estimated(experiments, o.out)
+        tell_estimates(experiments)
+    return experiments
 
 
-def holds_models(out: Path, folder: Path | None = None) -> None:
+def tell_lacks(o: argparse.Namespace, experiments: list) -> None:
+    """Say all that lacks before anything slow starts. Raises UserError where it would stop the runs."""
+    from ..runs.needs import unmeasured
+
+    for lack in unmeasured(experiments, o.features):
+        print(f"not measured: {lack}")
+
+
+def tell_estimates(experiments: list) -> None:
+    """Print each beta that was estimated, with its interval."""
+    from ..runs.estimating import sentence
+
+    for line in dict.fromkeys(sentence(exp) for exp in experiments if exp.beta_interval):
+        print(line)
+
+
+def holds_models(out: Path, is_file: bool = False) -> None:
     """Find out before any work that networks can be kept there: safetensors opens them under names in UTF-8 alone.
 
-    out: the --out that was given; folder: where its files go, `out` itself where left out. Raises UserError.
+    out: the --out that was given, a folder, or a file. Raises UserError.
     """
-    from ..files import is_utf8
-
     if not is_utf8(out):
         raise UserError(f"--out {str(out)!a} is no name in UTF-8, as networks are saved under: choose another")
-    writable(folder or out)
-
-
-def writable(folder: Path) -> None:
-    """Find out before any work that a folder takes files. Raises UserError."""
-    from ..files import write_whole
-
-    probe = folder / ".probe"
-    write_whole(probe, lambda path: path.write_text(""))
-    probe.unlink(missing_ok=True)  # another process of the same run may have been faster
+    (writable_file if is_file else writable)(out)
 
 
 def run_and_print(o: argparse.Namespace, experiments: list) -> list[dict]:
     from ..files import write_rows
     from ..runs.parallel import run_all
+    from .ending import draw, say
 
-    rows = run_all(experiments, o.out)
+    named = {exp.name: exp for exp in experiments}
+    rows = [row | named[row["run"]].beta_row for row in run_all(experiments, o.out, threads=o.threads or 0)]
     if rows:  # of several processes that share a run, the first alone has its row
         write_rows(o.out / "rows.jsonl", rows)
-    for row in rows:
-        print(_sentence(row))
+        say(rows)
+        draw(experiments, rows, o.out)
     return rows
-
-
-def _sentence(row: dict) -> str:
-    what = f"{row['experiment']}, {row['method']}: "
-    if "non_sensitive_rate" in row:
-        what += (
-            f"non-sensitive rate {row['non_sensitive_rate']:.3f} [{row['rate_low']:.3f}, {row['rate_high']:.3f}] "
-            f"by a judge of {row['judge_accuracy']:.1%} accuracy, "
-        )
-    if "frechet_distance" in row:
-        what += (
-            f"Fréchet distance {row['frechet_distance']:.2f} ({row['frechet_features']}; "
-            f"floor {row['frechet_floor']:.2f}), "
-        )
-    return what + f"n = {row['n_samples']}"

@@ -3,9 +3,12 @@
 import argparse
 from pathlib import Path
 
-from .given import refuse_unused
+from ..errors import UserError
+from .given import given, refuse_unused
 
-HELP = "The paper's Tables 2 to 5 from rows of finished runs, the paper's values beside them."
+HELP = (
+    "The paper's Tables 2 to 5 from rows of finished runs, the paper's values beside them; or the table of unlearning."
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in their place one long table with every method and setting: p, confidence, floor (Markdown)",
     )
+    which.add_argument(
+        "--unlearning",
+        action="store_true",
+        help="in their place the table of `pudm unlearn`, from its rows (Markdown)",
+    )
     parser.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="of Tables 2 to 5")
     parser.add_argument(
         "--where",
@@ -36,13 +44,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..errors import UserError
-    from ..files import read_rows, write_whole
+    from ..files import read_rows, writable_file, write_whole
     from ..results.table_formats import FORMATS
-    from ..results.tables import select, table
+    from ..results.tables import all_own, select, table
 
-    if options.runs:
-        refuse_unused(options, ["format"], "--runs is written as Markdown alone")
+    if options.out is not None:
+        if any(options.out.resolve() == path.resolve() for path in options.rows):
+            raise UserError(f"--out is {options.out}, whose rows are read and would be lost: name another file")
+        writable_file(options.out)
+    if options.runs or options.unlearning:
+        which = "--runs" if options.runs else "--unlearning"
+        refuse_unused(options, ["format"], f"{which} is written as Markdown alone")
     rows = [row for path in options.rows for row in read_rows(path)]
     if not rows:
         raise UserError("no rows to report: run an experiment first")
@@ -51,8 +63,15 @@ def run(options: argparse.Namespace) -> None:
         from ..results.report import results_table
 
         text = results_table(rows) + "\n"
+    elif options.unlearning:
+        from ..results.unlearning_table import unlearning_table
+
+        text = unlearning_table(rows) + "\n"
     else:
-        text = FORMATS[options.format]([table(number, rows) for number in dict.fromkeys(options.table)])
+        tables = [table(number, rows) for number in dict.fromkeys(options.table)]
+        if all_own(rows) and "table" not in given(options):
+            tables = [one for one in tables if one.lines] or tables[:1]
+        text = FORMATS[options.format](tables)
     if options.out is None:
         print(text, end="")
     else:

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import writable_file
 from .given import count, seed
-from .options import writable
 
 HELP = "Draw images from a trained model."
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     network, process = open_network(options.model)
     if not 1 <= options.sampler_steps <= process.steps:
         raise UserError(f"--sampler-steps must lie in 1..{process.steps}; got {options.sampler_steps}")
-    writable(options.out.parent)
+    writable_file(options.out)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     how = {"sampler": options.sampler, "steps": options.sampler_steps, "seed": options.seed}
     with tqdm(total=options.n_samples, unit="image") as bar:

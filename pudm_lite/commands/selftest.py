@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UserError
-from .options import writable
+from ..files import writable
 
 HELP = "Whether this machine, its GPUs above all, computes what it should: a table to paste, and OUT/selftest.json."
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .options import writable
+from ..files import writable
 
 HELP = "Write the trained networks of a folder as small files, for notebooks to open."
 

@@ -4,8 +4,21 @@ import argparse
 import sys
 
 from ..errors import UserError
-from .given import count, seed, steps
-from .options import DEFAULT_BETA, METHOD_NAMES, add_shared_options, holds_models, refuse_idle, settings_of
+from .ending import draw, say
+from .folders import add_folders, album_of
+from .given import count, refuse_unused, seed, steps
+from .options import (
+    DEFAULT_BETA,
+    METHOD_NAMES,
+    add_shared_options,
+    beta,
+    holds_models,
+    refuse_idle,
+    settings_of,
+    tell_estimates,
+    tell_lacks,
+    use_threads,
+)
 
 HELP = "Run every method on every configuration with every beta and seed; a JSON line each goes to OUT/rows.jsonl."
 
@@ -28,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beta",
         nargs="+",
-        type=_beta,
+        type=beta,
         default=[DEFAULT_BETA],
         metavar="BETA",
         help="assumed sensitive shares, inside (0, 1); `estimate`: estimated from U and S before the runs start. "
@@ -59,14 +72,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="a SLURM job for each run, through submitit, with these settings, such as partition=gpu timeout_min=600 "
         "account=me; cluster=local tries the jobs out on this machine",
     )
+    add_folders(parser)
     add_shared_options(parser, "outputs/sweep", n_samples="test")
-
-
-def _beta(text: str) -> float | str:
-    try:
-        return text if text == "estimate" else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number inside (0, 1) nor `estimate`") from None
 
 
 def run(options: argparse.Namespace) -> None:
@@ -80,29 +87,37 @@ def run(options: argparse.Namespace) -> None:
 
     o = options
     training = settings_of(o) | ({} if o.steps is None else {"steps": o.steps})
-    named = [experiment(c, m, o.network, o.pretrained, **training) for c in o.experiment for m in o.method]
-    refuse_idle(o, o.method, [exp.train for exp in named])
     holds_models(o.out)
+    use_threads(o)
+    album = album_of(o, o.out)
+    data = [album] if album else o.experiment
+    named = [experiment(c, m, o.network, o.pretrained, **training) for c in data for m in o.method]
+    refuse_idle(o, o.method, [exp.train for exp in named])
+    tell_lacks(o, named)
     job = run_and_keep if o.processes == 1 else partial(launch, processes=o.processes)
-    engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes)
+    engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes, threads=o.threads or 0)
     if o.slurm is not None:
+        refuse_unused(o, ["threads"], "a job of SLURM has the cores that --slurm cpus_per_task=N gives it")
         from ..runs.cluster import executor, submit
 
         engine = partial(submit, job, executor=executor(o.out, o.slurm, o.lanes or 0, o.processes))
     sampling = {name: getattr(o, name) for name in ("sampler", "sampler_steps", "features", "save_every")}
-    entries = plan(
-        o.experiment, o.method, o.beta, o.seed, o.out, o.network, o.pretrained, o.n_samples, sampling, **training
+    experiments = plan(
+        data, o.method, o.beta, o.seed, o.out, o.network, o.pretrained, o.n_samples, sampling, **training
     )
-    outcome = sweep(entries, o.out, engine)
+    tell_estimates(experiments)
+    outcome = sweep(experiments, o.out, engine)
     rows = o.out / "rows.jsonl"
     if outcome.rows:
-        print(f"{len(outcome.rows)} of {len(entries)} runs are done; their tables: pudm report {rows}")
+        say(outcome.rows)
+        draw(experiments, outcome.rows, o.out)
+        print(f"{len(outcome.rows)} of {len(experiments)} runs are done; their tables: pudm report {rows}")
     if len({row["beta"] for row in outcome.rows}) > 1:
         print(f"beta's figure: pudm figure4 {rows} --out {o.out}")
     for name, sentence in outcome.failures.items():
         print(f"{name}: {sentence}", file=sys.stderr)
     if outcome.failures:
         raise UserError(
-            f"{len(outcome.failures)} of {len(entries)} runs failed ({o.out}/runs/NAME/error.txt has all of it): "
+            f"{len(outcome.failures)} of {len(experiments)} runs failed ({o.out}/runs/NAME/error.txt has all of it): "
             "put it right, and run the same command again"
         )

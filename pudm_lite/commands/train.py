@@ -1,13 +1,11 @@
 """`pudm train`."""
 
 import argparse
-from pathlib import Path
 
-from ..errors import UserError
-from .given import refuse_unused, whole
-from .options import METHOD_NAMES, add_options, experiments_of, holds_models, run_and_print
+from .folders import add_folders, album_of
+from .options import METHOD_NAMES, add_options, experiments_of, holds_models, run_and_print, use_threads
 
-HELP = "Train one model, sample and judge it; one JSON line goes to OUT/rows.jsonl."
+HELP = "Train one or several models on the same data, sample and judge them; a JSON line each goes to OUT/rows.jsonl."
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +16,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        default="nnpu",
+        nargs="+",
+        default=["nnpu"],
         metavar="METHOD",
-        help=f"one of {METHOD_NAMES}; or pretrained, which draws from --pretrained as it is",
+        help=f"any of {METHOD_NAMES}; or pretrained, which draws from --pretrained as it is",
     )
     parser.add_argument(
         "--pretrained",
@@ -28,40 +27,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="what to fine-tune: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`",
     )
-    own = parser.add_argument_group("your own images, in place of --experiment")
-    own.add_argument(
-        "--unlabeled", type=Path, default=None, metavar="DIR", help="folder of images, sensitive ones among them"
+    parser.add_argument(
+        "--conditional",
+        action="store_true",
+        help="tell the network each image's class (Eq. 20): it draws what it is asked for",
     )
-    own.add_argument("--sensitive", type=Path, default=None, metavar="DIR", help="folder of sensitive images")
-    own.add_argument(
-        "--normal-test",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="folder of normal images that are not in --unlabeled: they train a judge, and samples are measured",
+    parser.add_argument(
+        "--guidance", type=float, default=1.0, help="classifier-free guidance of a conditional model's samples"
     )
-    own.add_argument(
-        "--image-size", type=whole(1, 4096), default=None, metavar="N", help="pixels a side (default: the files' own)"
-    )
-    own.add_argument("--strict", action="store_true", help="stop at a file that is no image, rather than leave it out")
+    add_folders(parser)
     add_options(parser, "outputs/train")
 
 
 def run(options: argparse.Namespace) -> None:
     o = options
-    configuration, images = o.experiment, ""
-    if o.unlabeled or o.sensitive:
-        from ..runs.own_images import prepare
-
-        if not (o.unlabeled and o.sensitive):
-            raise UserError("images of your own need both --unlabeled DIR and --sensitive DIR")
-        refuse_unused(o, ["experiment"], "the images are those of --unlabeled and --sensitive")
-        if not o.normal_test:
-            refuse_unused(o, ["features"], "samples are not measured without --normal-test DIR")
-        holds_models(o.out)
-        path = prepare(o.unlabeled, o.sensitive, o.normal_test, o.image_size, o.strict, o.out)
-        configuration, images = path.stem, str(path)
-    else:
-        own = ["normal_test", "image_size", "strict"]
-        refuse_unused(o, own, "it belongs to images of your own, which need --unlabeled DIR and --sensitive DIR")
-    run_and_print(o, experiments_of(o, configuration, [o.method], o.pretrained, images))
+    holds_models(o.out)
+    use_threads(o)
+    data = album_of(o, o.out) or o.experiment
+    run_and_print(o, experiments_of(o, data, o.method, o.pretrained))

@@ -80,9 +80,12 @@ def named(error: BaseException) -> str:
 
 
 def limit(memory_mb: int) -> None:
-    """From here on this process takes no more than memory_mb, and writes no large file."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
+    """From here on this process takes no more than memory_mb beside what it has, and writes no large file."""
+    import psutil
+
+    has = psutil.Process().memory_info()
+    linux = sys.platform == "linux"
+    kind, used = (resource.RLIMIT_DATA, has.data) if linux else (resource.RLIMIT_AS, has.vms)
     for which, most in ((kind, used + memory_mb * 2**20), (resource.RLIMIT_FSIZE, SCRATCH), (resource.RLIMIT_CORE, 0)):
         try:
             resource.setrlimit(which, (most, most))

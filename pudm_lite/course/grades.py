@@ -81,28 +81,28 @@ class Kept:
 
     def __init__(self, table: Path) -> None:
         self.path = table.with_name(f".{table.name}.jsonl")
-        self.lines: dict[str, dict[str, Any]] = {}
+        self.students: dict[str, Student] = {}
         try:
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
-                self.lines[row.pop("key")] = row
-        except (OSError, ValueError, KeyError, AttributeError):
-            self.lines = {}  # nothing kept, or nothing that can be used: they are graded again
+                grades = [Grade(**grade) for grade in row["grades"]]
+                name = os.fsdecode(bytes.fromhex(row["name"]))
+                self.students[row["key"]] = Student(name, {grade.exercise: grade for grade in grades}, row["notes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # nothing kept, or nothing that can be used: they are graded again
 
     def get(self, key: str) -> Student | None:
         """The student under this key; None when not graded yet."""
-        if (row := self.lines.get(key)) is None:
-            return None
-        grades = [Grade(**grade) for grade in row["grades"]]
-        return Student(
-            os.fsdecode(bytes.fromhex(row["name"])), {grade.exercise: grade for grade in grades}, row["notes"]
-        )
+        return self.students.get(key)
 
     def put(self, key: str, student: Student) -> None:
         """Keep a student."""
-        grades = [dataclasses.asdict(grade) for grade in student.grades.values()]
-        self.lines[key] = {"name": os.fsencode(student.name).hex(), "grades": grades, "notes": student.notes}
-        lines = [json.dumps({"key": key, **row}) + "\n" for key, row in self.lines.items()]
+        self.students[key] = student
+        lines = []
+        for its_key, one in self.students.items():
+            grades = [dataclasses.asdict(grade) for grade in one.grades.values()]
+            row = {"key": its_key, "name": os.fsencode(one.name).hex(), "grades": grades, "notes": one.notes}
+            lines.append(json.dumps(row) + "\n")
         write_whole(self.path, lambda temporary: temporary.write_text("".join(lines), encoding="utf-8"))
 
     def clear(self) -> None:

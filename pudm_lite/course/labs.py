@@ -18,7 +18,7 @@ from ..runs.experiments import Experiment, experiment
 from ..runs.keeping import Kept, kept, run_and_keep
 from ..runs.machine import mode
 from ..sampling import half_precision
-from ..splits import named_configuration
+from ..splits import DIGITS, named_configuration
 
 STANDS_IN = {"standin": "stand-in: tinted digits", "mnist": "miniature: MNIST digits"}
 """What a figure's title says of data that take the place of the paper's."""
@@ -131,7 +131,7 @@ def missing(plan: Plan) -> str:
         for train in (True, False):
             source(dataset, train)
         judge_of(dataset)
-        if plan.experiment(plan.methods[0]).features == "inception":
+        if dataset not in DIGITS and plan.sampling.get("features") != "judge":
             require_weights()
     except UserError as error:
         return str(error)

@@ -57,8 +57,6 @@ def pack(value: Any, leaves: Sequence[Any] = ()) -> bytes:
         raise TypeError(f"a {type(value).__name__} is no tensor, number or list of such")
 
     text = json.dumps(flat(value)).encode()
-    if len(text) > LARGEST:
-        raise ValueError("the answer is too large for any exercise")
     tensors["text"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     data = save(tensors)
     if len(data) > LARGEST:

@@ -22,25 +22,33 @@ from .checks.harness import WrongAnswer
 from .messages import NoMessage
 from .walls import KINDS, command
 
-LOADING = 60.0
-"""Seconds for what is not the student's: starting Python, reading a notebook, loading libraries, on a slow disk."""
+LOADING = 300.0
+"""Seconds for what is not the student's: starting Python, reading a notebook, loading libraries, on a busy machine."""
 PROCESSES = 32
 """At most, of one submission; no exercise needs a second one."""
 BARE_MB = 1024
 """What Python with PyTorch may need before a submission's definitions run."""
 
 
+class LateError(WrongAnswer):
+    """No word from a process within its time."""
+
+
 @functools.cache
 def walls() -> str:
     """The best of KINDS that works here, tried once with all that a submission needs.
 
-    Raises UserError where not even a bare process starts.
+    Raises UserError where not even a bare process starts, and where one is late: a wall that may stand is not done
+    without because the machine is slow.
     """
     for kind in KINDS:
         try:
-            with Child(b'{"cells": []}', 20, 1024, kind) as child:
+            with Child(b'{"cells": []}', LOADING, 1024, kind) as child:
                 child.start()
             return kind
+        except LateError:
+            late = f"no process for submissions is ready within {LOADING:g} seconds: this machine is too busy"
+            raise UserError(late) from None
         except (WrongAnswer, OSError):
             continue
     raise UserError(f"no process for submissions can be started with {sys.executable}: does `import torch` work there?")
@@ -153,7 +161,7 @@ class Child:
             return messages.receive(self.line, seconds)
         except TimeoutError:
             self.stop()
-            raise WrongAnswer(late) from None
+            raise LateError(late) from None
         except NoMessage as none:
             died = f"{none}: it crashed, or needed more than {self.memory_mb} MiB" if "died" in str(none) else str(none)
             why = self.watch.why or died

@@ -22,6 +22,14 @@ Progress = Callable[[int, int], None]
 """Called with (done, of), in images."""
 
 
+def weights_are_there() -> bool:
+    """Whether there is a file of the weights, right or wrong."""
+    try:
+        return INCEPTION.path.is_file()
+    except UserError:
+        return False
+
+
 def require_weights() -> None:
     """Raises UserError when FID cannot be computed here: to be called before anything is trained for it."""
     INCEPTION.require("FID")

@@ -1,6 +1,7 @@
 """The judge: a classifier that tells normal from sensitive images, and how far it can be trusted."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -94,6 +95,32 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Record:
+    """How a judge did on real test images: of so many normal ones it kept (called normal) some, of so many sensitive
+    ones it caught some. These two decide what a rate is worth: mistaking one normal class for another does not count.
+    """
+
+    kept: int
+    normal: int
+    caught: int
+    sensitive: int
+
+    @property
+    def kept_share(self) -> float:
+        """In [0, 1]; not a number where there was no normal image."""
+        return self.kept / self.normal if self.normal else math.nan
+
+    @property
+    def caught_share(self) -> float:
+        """In [0, 1]; not a number where there was no sensitive image."""
+        return self.caught / self.sensitive if self.sensitive else math.nan
+
+    def __str__(self) -> str:
+        kept, caught = f"{self.kept_share:.1%} of {self.normal:,}", f"{self.caught_share:.1%} of {self.sensitive:,}"
+        return f"keeps {kept} normal test images and catches {caught} sensitive ones"
+
+
+@dataclass(frozen=True)
 class Judge:
     """A trained classifier with its record on real test images.
 
@@ -113,18 +140,31 @@ class Judge:
         """Share of real test images called by their class, in [0, 1]."""
         return sum(row[i] for i, row in enumerate(self.confusion)) / sum(map(sum, self.confusion))
 
-    def sentence(self) -> str:
-        """How far it can be trusted: what stands beside every rate that it finds."""
+    def sentence(self, normal: tuple[str, ...] = ()) -> str:
+        """How far it can be trusted. normal: the classes that a rate counts as normal, where that is asked already:
+        then what matters is which side an image is called to, not by which class."""
+        called = f"judge {self.name} ({self.network.title})"
+        if normal:
+            return f"{called}: {self.record(normal)}"
         n = sum(map(sum, self.confusion))
-        return f"judge {self.name} ({self.network.title}): {self.accuracy:.1%} of {n:,} real test images right"
+        return f"{called}: {self.accuracy:.1%} of {n:,} real test images right"
 
     def errors(self, normal: tuple[str, ...]) -> tuple[float, float]:
         """(share of real normal images called normal, share of real sensitive images called sensitive)."""
-        counts = torch.tensor(self.confusion, dtype=torch.float64)
+        record = self.record(normal)
+        return record.kept_share, record.caught_share
+
+    def record(self, normal: tuple[str, ...]) -> "Record":
+        """What it made of the real test images where these classes are normal."""
+        counts = torch.tensor(self.confusion, dtype=torch.int64)
         is_normal = torch.tensor([name in normal for name in self.classes])
-        kept = counts[is_normal][:, is_normal].sum() / counts[is_normal].sum()
-        caught = counts[~is_normal][:, ~is_normal].sum() / counts[~is_normal].sum()
-        return float(kept), float(caught)
+        of_normal, of_sensitive = counts[is_normal], counts[~is_normal]
+        return Record(
+            int(of_normal[:, is_normal].sum()),
+            int(of_normal.sum()),
+            int(of_sensitive[:, ~is_normal].sum()),
+            int(of_sensitive.sum()),
+        )
 
     def is_normal(self, verdict: Verdict, normal: tuple[str, ...]) -> Tensor:
         """(n,) bool: which images are called by a normal class."""
@@ -183,12 +223,13 @@ def read_judge(path: Path) -> Judge:
         network = NETWORKS[record.get("network", "DigitNet")](**json.loads(record.get("settings", "{}")))
         network.load_state_dict(weights)
         classes, confusion = tuple(json.loads(record["classes"])), json.loads(record["confusion"])
+        judge = Judge(network, classes, confusion, record["name"], json.loads(record.get("training", "{}")))
     except (OSError, SafetensorError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise UserError(f"{path} is not a judge's file, or is damaged: make it with `pudm judge train`") from None
     if isinstance(network, ResNet34) and torch.cuda.is_available():  # the small ones are quick anywhere
         network.cuda()
     network.eval()
-    return Judge(network, classes, confusion, record["name"], json.loads(record.get("training", "{}")))
+    return judge
 
 
 @cache
@@ -216,10 +257,14 @@ def judge_file(dataset: str) -> Path:
     return cache_folder() / "judges" / f"{dataset}.safetensors"
 
 
+class NoJudge(UserError):
+    """A judge is still to be trained: samples can be drawn, and are not judged."""
+
+
 def judge_of(dataset: str) -> Judge:
     """The judge of a data set: mnist, standin, cifar10, stl10 or celeba.
 
-    Raises UserError for another name, and for a judge that is still to be trained.
+    Raises NoJudge for one that is still to be trained, and UserError for another name.
     """
     if dataset == "mnist":
         return mnist_judge()
@@ -228,7 +273,7 @@ def judge_of(dataset: str) -> Judge:
     if dataset not in TRAINED:
         raise UserError(f"there is no judge of {dataset!r}; there are judges of mnist, standin, {', '.join(TRAINED)}")
     if not judge_file(dataset).is_file():
-        raise UserError(f"there is no judge of {dataset} yet: train it first with `pudm judge train {dataset}`")
+        raise NoJudge(f"there is no judge of {dataset} yet: train it first with `pudm judge train {dataset}`")
     judge = read_judge(judge_file(dataset))
     if judge.name != dataset:
         raise UserError(

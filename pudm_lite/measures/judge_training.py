@@ -103,13 +103,14 @@ def train_two_class(
     epochs: int | None = None,
     batch_size: int | None = None,
     from_scratch: bool = False,
+    held_out: tuple[Tensor, Tensor] | None = None,
 ) -> Progress:
-    """A judge of two classes, `normal` and `sensitive`, from images of one's own: four in five to learn from, one in
-    five, drawn by seed within each class, to be measured on.
+    """A judge of two classes, `normal` and `sensitive`, from images of one's own.
 
-    Both classes weigh the same, however many images they have. The network is a ResNet-34 that starts from ImageNet
-    where its weights and a GPU are there and `from_scratch` is not asked; otherwise a small one that a CPU can train,
-    at 64 x 64 pixels at the most.
+    It is measured on `held_out`, normal and sensitive images; without them on one in five, drawn by seed within each
+    class, and learns from the others. Both classes weigh the same, however many images they have. The network is a
+    ResNet-34 that starts from ImageNet where its weights and a GPU are there and `from_scratch` is not asked; otherwise
+    a small one that a CPU can train, at 64 x 64 pixels at the most. Colour images are mirrored at random too.
     normal, sensitive: (n, C, S, S) and (m, C, S, S) uint8. Raises UserError for fewer than 10 images of a kind.
     """
     if min(len(normal), len(sensitive)) < LEAST:
@@ -117,13 +118,13 @@ def train_two_class(
             f"a judge needs at least {LEAST} normal and {LEAST} sensitive images; "
             f"got {len(normal)} and {len(sensitive)}"
         )
-    images = torch.cat([normal, sensitive])
-    labels = (torch.arange(len(images)) >= len(normal)).long()
-    generator = torch.Generator().manual_seed(seed)
-    order = [torch.randperm(n, generator=generator) for n in (len(normal), len(sensitive))]
-    order[1] += len(normal)
-    held_out = torch.cat([part[: len(part) // 5] for part in order])
-    kept = torch.cat([part[len(part) // 5 :] for part in order])
+    kept = [normal, sensitive]
+    if held_out is None:
+        generator = torch.Generator().manual_seed(seed)
+        order = [torch.randperm(len(part), generator=generator) for part in kept]
+        held_out = (normal[order[0][: len(normal) // 5]], sensitive[order[1][: len(sensitive) // 5]])
+        kept = [part[at[len(part) // 5 :]] for part, at in zip(kept, order, strict=True)]
+    (images, labels), (test, test_labels) = _together(*kept), _together(*held_out)
     channels, size = images.shape[1], images.shape[-1]
     large = not from_scratch and torch.cuda.is_available() and RESNET34.path.is_file()
     if large:
@@ -132,17 +133,23 @@ def train_two_class(
     else:
         network = _seeded(lambda: SmallNet(channels, 2, min(size, 64)), seed)
     batch_size = batch_size or 64
+    passes = -(-300 * min(batch_size, len(images)) // len(images))  # about 300 steps, of many images four passes
     return _train(
         Judge(network, ("normal", "sensitive"), [], "folders", {"start": "IMAGENET1K_V1" if large else "scratch"}),
-        Labelled(labels[kept], lambda at: images[kept[at]]),
-        Labelled(labels[held_out], lambda at: images[held_out[at]]),
-        shifted,
+        Labelled(labels, images.__getitem__),
+        Labelled(test_labels, test.__getitem__),
+        shifted if channels == 1 else lambda part, generator: flipped(shifted(part, generator), generator),
         seed=seed,
-        epochs=epochs or -(-300 * min(batch_size, len(kept)) // len(kept)),  # about 300 steps
+        epochs=epochs or max(passes, 4),
         batch_size=batch_size,
         rate=3e-4 if large else 5e-3,
-        class_weight=len(kept) / (2 * torch.bincount(labels[kept])),
+        class_weight=len(labels) / (2 * torch.bincount(labels)),
     )
+
+
+def _together(normal: Tensor, sensitive: Tensor) -> tuple[Tensor, Tensor]:
+    """The images of both, and their labels: 0 for normal, 1 for sensitive."""
+    return torch.cat([normal, sensitive]), (torch.arange(len(normal) + len(sensitive)) >= len(normal)).long()
 
 
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -225,7 +225,8 @@ def results_table(rows: list[Row]) -> str:
         paper_fid = PAPER_FID.get(scratch, {}).get(named)
         features = f" ({row['frechet_features']})" if row.get("frechet_features") == INCEPTION else ""
         cells = [
-            row["experiment"] + (f", from {row['pretrained']}" if row["pretrained"] else ""),
+            (f"{row['images']} ({row['normal']})" if "images" in row else row["experiment"])
+            + (f", from {row['pretrained']}" if row["pretrained"] else ""),
             row["method"] + (" (proposed)" if named == "proposed" else ""),
             _mean_std(group, "non_sensitive_rate", 3),
             f"{paper_rate[0]:.3f} ± {paper_rate[1]:.3f}" if paper_rate else "",

@@ -7,12 +7,16 @@ import numpy as np
 
 from ..errors import UserError
 from . import style
+from .tables import complete, lack
 
 Row = dict[str, Any]
 
 MARKS = {"nnpu": ("o", "-"), "abspu": ("s", "--"), "upu": ("^", "-."), "pn": ("D", "-.")}
 """Marker and dash of each method that beta acts on."""
 
+
+DRAWN = ("realised_share", "non_sensitive_rate", "rate_low", "rate_high", "frechet_distance")
+"""What of a row is drawn; images of one's own have no share that is known, and perhaps no judge."""
 
 LEVEL = {"unsupervised": "--", "supervised": ":", "pretrained": "-."}
 """Dash of each method that beta does not act on: drawn as a level line."""
@@ -26,12 +30,15 @@ def draw_beta_sweep(rows: list[Row]) -> Any:
     level lines; the true share of U is a vertical one. Runs whose beta was estimated are stars, each where it fell.
     rows: as experiments.run and `pudm sweep` write them; of one experiment all of one network, length of training,
     number of samples and features.
-    Returns a matplotlib figure. Raises UserError for no rows, and for rows that cannot share a picture.
+    Returns a matplotlib figure. Raises UserError for no rows, what is none, and rows that cannot share a picture.
     """
     from matplotlib.figure import Figure
 
     if not rows:
         raise UserError("no rows to draw: run the sweep first")
+    rows = [complete(row) for row in rows]
+    for row in rows:
+        lack(row, DRAWN)
     by_experiment: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_experiment[row["experiment"]].append(row)

@@ -3,7 +3,6 @@
 import csv
 import io
 
-from .paper import METHOD_NAME, TABLE
 from .tables import CAPTION, METHOD_TITLE, Cell, Row, Table
 
 NOT_RUN = "not run here"
@@ -11,8 +10,7 @@ NOT_RUN = "not run here"
 
 def _columns(table: Table) -> list[tuple[str, bool]]:
     """(method, whether the paper has it): such a method takes two columns, ours and the paper's."""
-    in_paper = next(iter(TABLE[table.number].values()))
-    return [(method, METHOD_NAME.get(method) in in_paper) for method in table.methods]
+    return [(method, any(line.cells[method].paper for line in table.lines)) for method in table.methods]
 
 
 def _plus_minus(mean: float, std: float | None, sign: str) -> str:
@@ -123,7 +121,7 @@ def _latex(table: Table) -> str:
 CSV_FIELDS = (
     *("table", "configuration", "method", "mean", "std", "seeds", "n", "bold", "p_against_best"),
     *("paper_mean", "paper_std", "network", "pretrained", "steps", "sampler", "sampler_steps"),
-    *("frechet_features", "judge_accuracy", "mode", "device"),
+    *("frechet_features", "judge_accuracy", "judge_kept", "judge_caught", "mode", "device"),
 )
 
 

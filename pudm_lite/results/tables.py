@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import UserError
 from ..measures.metrics import paired_t_test
 from ..risks import BETA_FREE
+from ..runs.measuring import FAR, worth_judging
 from ..settings import COMPARED, TrainConfig
 from ..splits import Configuration, named_configuration
 from .paper import CONFIGURATION_TITLE, JUDGE_ACCURACY, METHOD_NAME, TABLE, Value
@@ -51,8 +52,29 @@ KNOWS_MORE = ("pn", "pnu")
 SAMPLING = ("network", "pretrained", "n_samples", "sampler", "sampler_steps", "judge_accuracy")
 TRAINING = (*COMPARED, "schedule", "prediction")
 """The fields of a row that must agree before runs are averaged or compared; a pre-trained model has only the first."""
+OWN = ("labelled",)
+"""Of images of one's own, which have no number of labels that is the paper's."""
 
-REQUIRED = ("method", "seed", "beta", "steps", "batch_size", "frechet_features", *SAMPLING)
+REQUIRED = ("batch_size", "frechet_features", *SAMPLING)
+"""What a row of the paper's tables has, beside what every row has."""
+
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("method", "network", "sampler"), (str,)),
+    **dict.fromkeys(("seed", "steps", "n_samples", "sampler_steps"), (int,)),
+    "beta": (int, float),
+}
+"""What every row has, and its type."""
+
+KINDS_WHERE_THERE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("pretrained", "frechet_features"), (str,)),
+    **dict.fromkeys(("sample_seed", "batch_size"), (int,)),
+    **dict.fromkeys(
+        ("non_sensitive_rate", "rate_low", "rate_high", "judge_accuracy", "judge_confidence"), (int, float)
+    ),
+    **dict.fromkeys(("frechet_distance", "frechet_floor"), (int, float)),
+    "versions": (dict,),
+}
+"""What most rows have, and its type; whatever else they have is a word, a number or nothing."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +141,30 @@ def _configuration(name: str) -> Configuration | None:
 def complete(row: Row) -> Row:
     """The row with the fields that older rows lack: no pre-trained model, all of S labelled, newer settings at default.
 
-    Raises UserError for what is no row.
+    Raises UserError for what is no row, and for one that lacks a field or holds something else in it.
     """
-    if not isinstance(row, dict) or "experiment" not in row:
+    if not isinstance(row, dict) or not isinstance(row.get("experiment"), str):
         raise UserError(f"{row!r} is not the row of a run: name the rows.jsonl of an experiment")
+    lack(row, tuple(KINDS))
+    kinds = KINDS | KINDS_WHERE_THERE
+    for name, value in row.items():
+        kind = kinds.get(name, (str, int, float, bool, type(None)))
+        right = isinstance(value, kind) and (not isinstance(value, bool) or bool in kind)
+        if not right or value != value:
+            raise UserError(f"a row has {name} = {value!r}, which no run writes: name the rows.jsonl of an experiment")
+    if row["method"] not in METHOD_TITLE:
+        raise UserError(f"a row has the unknown method {row['method']!r}; known: {', '.join(METHOD_TITLE)}")
     known = _configuration(row["experiment"])
-    usual = {name: value for name, value in TrainConfig().as_row().items() if name in COMPARED and name not in REQUIRED}
-    return {**usual, "pretrained": "", "labelled": known.s if known else None} | row
+    there = (*KINDS, *REQUIRED)
+    usual = {name: value for name, value in TrainConfig().as_row().items() if name in COMPARED and name not in there}
+    unjudged = {"judge_accuracy": None} if "not_measured" in row else {}
+    return {**usual, **unjudged, "pretrained": "", "labelled": known.s if known else None} | row
+
+
+def lack(row: Row, names: tuple[str, ...]) -> None:
+    """Raises UserError where the row lacks one of the fields, or has nothing in it."""
+    if lacking := [name for name in names if row.get(name) is None]:
+        raise UserError(f"a row lacks {', '.join(lacking)}: name the rows.jsonl of an experiment")
 
 
 def select(rows: list[Row], wanted: list[str]) -> list[Row]:
@@ -157,13 +196,16 @@ def table(number: int, rows: list[Row]) -> Table:
     """Table 2, 3, 4 or 5 from the rows that belong in it: beta = 0.1 where it acts, all of S labelled.
 
     The lines are the paper's, then those of other configurations that have rows. The other rows are counted in a note.
+    Images of one's own have a line for each beta and number of labels, and no lines of the paper beside them where all
+    rows are of such.
     Raises UserError for rows that are no runs, and for two unlike rows of one method and seed.
     """
     measure = MEASURE[number]
     kept, left_out = _belonging(number, [complete(row) for row in rows], measure)
     there = {row["experiment"] for row in kept}
     paper = TABLE[number]
-    names = [*paper, *sorted(there - paper.keys())]
+    own = _own_titles(kept)
+    names = [*([] if all_own(rows) else paper), *sorted(there - paper.keys())]
     methods = tuple(
         method
         for method in METHOD_TITLE
@@ -172,7 +214,9 @@ def table(number: int, rows: list[Row]) -> Table:
     lines = tuple(
         Line(title, name, _compared({m: _cell(number, name, title, m, group) for m in methods}, BEST[number]))
         for name in names
-        for title, group in _groups(number, name, [row for row in kept if row["experiment"] == name])
+        for title, group in _groups(
+            own.get(name) or _title(number, name), [row for row in kept if row["experiment"] == name], number in (3, 5)
+        )
     )
     return Table(number, methods, lines, tuple(_notes(number, lines, left_out)))
 
@@ -184,15 +228,17 @@ def _belonging(number: int, rows: list[Row], measure: str) -> tuple[list[Row], C
         known = _configuration(row["experiment"])
         if bool(row["pretrained"]) != (number in (4, 5)):
             continue
-        if known is None or known.s == 0:
+        if known is not None and known.s == 0:
             left_out["of a configuration without a line in these tables"] += 1
             continue
-        if lacking := [key for key in (*REQUIRED, measure) if key not in row]:
-            raise UserError(f"a row lacks {', '.join(lacking)}: name the rows.jsonl of an experiment")
-        if row["method"] not in METHOD_TITLE:
-            raise UserError(f"a row has the unknown method {row['method']!r}; known: {', '.join(METHOD_TITLE)}")
+        if measure not in row and (known is None or "not_measured" in row):
+            left_out["of images that were not measured"] += 1
+            continue
+        lack(row, (*REQUIRED, measure))
         acts = row["method"] not in BETA_FREE
-        if acts and (row["beta"] != BETA or row.get("beta_from") == "estimate"):
+        if known is None:
+            kept.append(row | {"assumed beta": row.get("beta_from") or row["beta"]})
+        elif acts and (row["beta"] != BETA or row.get("beta_from") == "estimate"):
             left_out[f"with another beta than {BETA}"] += 1
         elif row["labelled"] != known.s:
             left_out["with not all of S labelled"] += 1
@@ -201,19 +247,42 @@ def _belonging(number: int, rows: list[Row], measure: str) -> tuple[list[Row], C
     return kept, left_out
 
 
-def _groups(number: int, name: str, rows: list[Row]) -> list[tuple[str, list[Row]]]:
+def all_own(rows: list[Row]) -> bool:
+    """Whether there are rows, and all are of images of one's own."""
+    return bool(rows) and all(_configuration(row["experiment"]) is None for row in rows)
+
+
+def _own_titles(rows: list[Row]) -> dict[str, str]:
+    """What images of one's own are called, by the name of their album: their folder, and what is normal of it."""
+    titles = {
+        row["experiment"]: f"{row['images']} ({row['normal']})" if "images" in row else row["experiment"]
+        for row in rows
+        if _configuration(row["experiment"]) is None
+    }
+    twice = Counter(titles.values())
+    return {name: title if twice[title] == 1 else f"{title} {name}" for name, title in titles.items()}
+
+
+def _groups(title: str, rows: list[Row], distances: bool) -> list[tuple[str, list[Row]]]:
     """Rows of one configuration by their settings, each group with a title that says where these differ.
 
-    A pre-trained model has no training settings: it stands in each group of its sampling settings.
+    A pre-trained model has no training settings: it stands in each group of its sampling settings. What beta does not
+    act on stands in each group of its other settings. distances: whether features count as a setting.
     """
-    sampling = (*SAMPLING, "frechet_features") if number in (3, 5) else SAMPLING
+    sampling = (*SAMPLING, "frechet_features") if distances else SAMPLING
+    training = (*TRAINING, *OWN) if rows and "assumed beta" in rows[0] else TRAINING
     groups: list[list[Row]] = []
     for same in _by(sampling, rows):
         plain = [row for row in same if row["method"] == "pretrained"]
-        trained = _by(TRAINING, [row for row in same if row["method"] != "pretrained"])
+        trained = []
+        for group in _by(training, [row for row in same if row["method"] != "pretrained"]):
+            free = [row for row in group if row["method"] in BETA_FREE]
+            acting = _by(("assumed beta",), [row for row in group if row["method"] not in BETA_FREE])
+            trained += [free + part for part in acting] or [free]
         groups += [plain + group for group in trained] or [plain]
-    title = _title(number, name)
-    differing = [key for key in sampling + TRAINING if len({group[-1].get(key) for group in groups}) > 1]
+    differing = [
+        key for key in (*sampling, *training, "assumed beta") if len({group[-1].get(key) for group in groups}) > 1
+    ]
     return [
         (f"{title}, {' '.join(f'{key}={group[-1].get(key)}' for key in differing)}" if differing else title, group)
         for group in groups or [[]]
@@ -332,6 +401,9 @@ def _notes(number: int, lines: tuple[Line, ...], left_out: Counter[str]) -> list
         )
         if any(row["frechet_features"] != INCEPTION for row in rows):
             notes.append(f"Not comparable with the paper's FID ({INCEPTION}): distances on other features.")
+    if not all(map(worth_judging, rows)):
+        label = f"Worth judging, samples called normal being less than {FAR} floors from real images"
+        notes += note(label, lambda row: "yes" if worth_judging(row) else "not yet")
     notes += note("Machine", lambda row: str(row.get("device")))
     return notes + _left_out(left_out)
 
@@ -354,9 +426,14 @@ def _where_they_differ(said: dict[tuple[str, str], str]) -> str:
 
 
 def _judge(row: Row) -> str:
-    dataset = named_configuration(row["experiment"]).dataset
-    paper = f" (the paper's: {JUDGE_ACCURACY[dataset]:.2%})" if dataset in JUDGE_ACCURACY else ""
-    return f"{dataset} {row['judge_accuracy']:.2%}{paper}"
+    """Rows say how often it names the class, newer ones also what matters: on which side of normal it puts an image."""
+    known = _configuration(row["experiment"])
+    name = known.dataset if known else row.get("images", row["experiment"])
+    paper = f" (the paper's: {JUDGE_ACCURACY[name]:.2%})" if known and name in JUDGE_ACCURACY else ""
+    sides = ""
+    if row.get("judge_kept") is not None and row.get("judge_caught") is not None:
+        sides = f", normal kept {row['judge_kept']:.2%}, sensitive caught {row['judge_caught']:.2%}"
+    return f"{name} {row['judge_accuracy']:.2%}{paper}{sides}"
 
 
 def _left_out(counts: Counter[str]) -> list[str]:

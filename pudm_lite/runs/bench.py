@@ -242,7 +242,7 @@ def samplers(n: int, rounds: int) -> list[Row]:
             **row,
             "model": MODEL,
             "images_per_second": batch / row["seconds"],
-            **measures(torch.cat(drawn), data, "judge")[0],
+            **measures(torch.cat(drawn), data, "judge").row,
         }
         for row, drawn in zip(rows, images, strict=True)
     ]

@@ -17,19 +17,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..conditional import Condition, Conditional, save_conditional
 from ..diffusion import Process
 from ..errors import UserError
 from ..files import write_arrays, write_whole
-from ..measures.inception import require_weights
-from ..networks import Recipe, image_shape, make_network, make_process, open_network, recipe_for, save_pipeline
+from ..measures.inception import require_weights, weights_are_there
+from ..networks import (
+    TOKEN_DIM,
+    Recipe,
+    image_shape,
+    make_network,
+    make_process,
+    open_network,
+    recipe_for,
+    save_pipeline,
+)
 from ..sampling import SAMPLERS, draw, half_precision
 from ..settings import TrainConfig
-from ..splits import Configuration, named_configuration
+from ..splits import DIGITS, Configuration, named_configuration
 from ..training import Record, Trainer
+from .albums import FOLDERS, album_configuration, album_material, is_album
 from .drawing import draw_share, gather
 from .machine import fitting, forget_peak_memory, machine, mode, peak_memory_mb
-from .materials import Material, own_configuration, own_material, read_material
-from .measuring import FEATURES, measures
+from .materials import Material, read_material
+from .measuring import FEATURES, measures, not_measured
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,10 @@ class Experiment:
     sampler, sampler_steps, sample_seed, n_samples: how samples are drawn, and how many.
     features: of the Fréchet distance, one of measuring.FEATURES.
     pretrained: what the training starts from: a folder or hub name of a Diffusers pipeline, or a file of `pudm ship`.
-    images: an .npz file with arrays u, s and test, (N, C, S, S) uint8: images of one's own (`folders.pack`).
+    guidance: how far samples of a conditional network go beyond their condition (`conditional.guided`).
+    images: the file of an album (`albums.Album`): images of one's own.
     save_every: seconds between checkpoints, which shape no result; None for what `Trainer` finds.
+    beta_interval: of a beta that was estimated, where it may as well lie.
     Raises UserError for unknown names and values out of range.
     """
 
@@ -59,7 +72,9 @@ class Experiment:
     features: str = "judge"
     pretrained: str = ""
     images: str = ""
+    guidance: float = 1.0
     save_every: float | None = None
+    beta_interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (("sampler", self.sampler, SAMPLERS), ("features", self.features, FEATURES)):
@@ -73,8 +88,17 @@ class Experiment:
             raise UserError(f"at least 2 samples are needed to measure anything; got {self.n_samples}")
         if self.train.steps == 0 and not self.pretrained:
             raise UserError("steps must be larger than 0, but where --pretrained names a model to draw from as it is")
-        if self.images and self.train.method in ("pn", "pnu"):
-            raise UserError(f"{self.train.method} needs the true labels of U, which images of your own do not have")
+        if self.train.conditional and (self.pretrained or self.images):
+            raise UserError("a conditional network is trained from scratch, on a data set with classes")
+        if not 0 <= self.guidance <= 100:
+            raise UserError(f"guidance must lie in [0, 100]; got {self.guidance}")
+        if self.train.flips and self.data.dataset in DIGITS:
+            raise UserError("a mirrored digit is none: leave flips at 0")
+        if self.data.dataset == FOLDERS and self.train.method in ("pn", "pnu"):
+            raise UserError(
+                f"{self.train.method} needs the true labels of U, which a folder does not give: name one of classes "
+                "with --classes"
+            )
 
     @property
     def method(self) -> str:
@@ -84,7 +108,8 @@ class Experiment:
     @property
     def sampling(self) -> dict[str, Any]:
         """How samples are drawn, as `sampling.draw` takes it."""
-        return {"sampler": self.sampler, "steps": self.sampler_steps, "seed": self.sample_seed}
+        how = {"sampler": self.sampler, "steps": self.sampler_steps, "seed": self.sample_seed}
+        return how | ({"guidance": self.guidance} if self.train.conditional else {})
 
     @property
     def name(self) -> str:
@@ -102,11 +127,26 @@ class Experiment:
     def as_row(self) -> dict[str, Any]:
         """What a row says was asked for: every setting of the training, and every other field that is a word or number.
 
-        `experiment` and `method` are what readers look for; the values of `data` and `recipe` follow from the names.
+        `experiment` and `method` are what readers look for; the values of `data` and `recipe` follow from the names,
+        but for images of one's own: of those it says what they are called, and how many there are of each kind.
         """
-        others = ("data", "recipe", "train", "images", "save_every")
+        others = ["data", "recipe", "train", "images", "save_every", "beta_interval"]
+        others += [] if self.train.conditional else ["guidance"]
         asked = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
-        return {"experiment": asked.pop("configuration"), **self.train.as_row(), **asked, "method": self.method}
+        row = {"experiment": asked.pop("configuration"), **self.train.as_row(), **asked, "method": self.method}
+        return row | (self._own() if self.images else {})
+
+    @property
+    def beta_row(self) -> dict[str, Any]:
+        """What a row says beside of a beta that was estimated. The run is that of the same beta, given."""
+        if self.beta_interval is None:
+            return {}
+        return {"beta_from": "estimate", "beta_low": self.beta_interval[0], "beta_high": self.beta_interval[1]}
+
+    def _own(self) -> dict[str, Any]:
+        c = self.data
+        named = {"images": c.title, "normal": ",".join(c.normal), "sensitive": ",".join(c.sensitive)}
+        return {**named, "unlabeled": c.u_normal + c.u_sensitive, "image_size": c.image_size}
 
 
 def experiment(
@@ -114,27 +154,29 @@ def experiment(
     method: str = "nnpu",
     network: str = "lite",
     pretrained: str = "",
-    images: str = "",
     **overrides: Any,
 ) -> Experiment:
     """The experiment with the recipe of its network and data: here, and nowhere else, names become values.
 
-    configuration: a name that splits.named_configuration knows; or, with `images`, any name.
+    configuration: a name that splits.named_configuration knows; or the file of an album (`albums.Album`).
     method: one of risks.METHODS; or `pretrained`, which trains nothing and draws from the model named so.
-    overrides: any other field of TrainConfig, sampler, sampler_steps, features, and n_samples, which is 0 for as many
-        as the configuration has test images. None stands for the recipe's.
-    Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others.
+    overrides: any other field of TrainConfig, sampler, sampler_steps, features, guidance, and n_samples, which is 0 for
+        as many as the configuration has test images. None stands for the recipe's.
+    Distances are measured on the judge's features for digits and images of one's own, on Inception's for the others,
+        where its weights are there.
     Raises UserError for unknown names and values out of range.
     """
-    data = own_configuration(Path(images)) if images else named_configuration(configuration)
+    images = configuration if is_album(configuration) else ""
+    data = album_configuration(Path(images)) if images else named_configuration(configuration)
     recipe = recipe_for(network, data, pretrained)
     given = {name: value for name, value in overrides.items() if value is not None}
-    digits = images or data.dataset in ("mnist", "standin")
+    inception = not images and data.dataset not in DIGITS and weights_are_there()
     usual = {
         "sampler": recipe.sampler,
         "sampler_steps": recipe.sampler_steps,
         "n_samples": 2000,
-        "features": "judge" if digits else "inception",
+        "features": "inception" if inception else "judge",
+        "guidance": 1.0,
         "save_every": None,
     }
     sampling = {name: given.pop(name, value) for name, value in usual.items()}
@@ -143,7 +185,7 @@ def experiment(
         method, given = "unsupervised", {**given, "steps": 0}
     train = replace(TrainConfig(**recipe.train), **{"method": method, **given})
     return Experiment(
-        configuration,
+        Path(images).stem if images else configuration,
         data,
         network,
         recipe,
@@ -181,7 +223,9 @@ def settings_help() -> str:
 
 def material(exp: Experiment) -> Material:
     """The experiment's images, split by its seed. Raises UserError where a data set or its judge cannot be had."""
-    return own_material(Path(exp.images)) if exp.images else read_material(exp.data, exp.recipe, exp.train.seed)
+    if exp.images:
+        return album_material(Path(exp.images), exp.data, exp.train.seed)
+    return read_material(exp.data, exp.recipe, exp.train.seed)
 
 
 def start_network(exp: Experiment) -> tuple[nn.Module, Process]:
@@ -201,7 +245,8 @@ def start_network(exp: Experiment) -> tuple[nn.Module, Process]:
         return network, process
     with torch.random.fork_rng():
         torch.manual_seed(exp.train.seed)
-        network = make_network(exp.network, recipe.channels, recipe.image_size)
+        told = TOKEN_DIM if exp.train.conditional else None
+        network = make_network(exp.network, recipe.channels, recipe.image_size, told)
     return network, make_process(recipe)
 
 
@@ -215,7 +260,10 @@ def make_trainer(exp: Experiment, data: Material, folder: Path | None) -> Traine
     network, process = start_network(exp)
     identity = {"configuration": exp.configuration, "network": exp.network}
     identity |= {"pretrained": exp.pretrained} if exp.pretrained else {}
-    return Trainer(network, process, data.train, data.split, exp.train, folder, identity, exp.save_every)
+    condition = None
+    if exp.train.conditional and data.labels is not None:
+        condition = Condition(data.concepts().tokens.data, data.labels)
+    return Trainer(network, process, data.train, data.split, exp.train, folder, identity, exp.save_every, condition)
 
 
 Report = Callable[[str, Any], None]
@@ -240,16 +288,18 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         shutil.rmtree(batches, ignore_errors=True)  # what another training drew
     strips = {max(1, round(exp.train.steps * share)) for share in (0.1, 0.25, 0.5, 0.75)}
     with fitting(_training(exp), "--set a larger pieces, gradient_checkpointing=1 or a smaller batch_size"):
-        steps = chain([trainer.step], (_told(record, report) for record in trainer))  # 0, or where it was cut off
+        steps = chain([trainer.step], (_reported(record, report) for record in trainer))  # 0, or where it was cut off
         for step in steps:
             while main and trainer.notes:
                 report("note", trainer.notes.pop(0))
             path = folder / f"strip_{step:06d}.png"
             if main and step in strips and not path.exists():
-                write_strip(draw(trainer.ema, trainer.process, 10, **_quick(exp)), path)
+                write_strip(draw(trainer.ema, trainer.process, 10, **_quick(exp), **_told(exp, data, 10)), path)
                 report("strip", path)
     network = trainer.ema
-    if main:
+    if main and exp.train.conditional:
+        save_conditional(Conditional(network, trainer.process, data.concepts()), folder / "pipeline")
+    elif main:
         save_pipeline(network, trainer.process, folder / "pipeline")
     started = time.monotonic()
     with fitting("while images were drawn", "end what else holds some of it (nvidia-smi names it), and go on"):
@@ -262,20 +312,24 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
             trainer.accelerator.num_processes,
             lambda done, of: report("sample", (done, of)),
             **exp.sampling,
+            **_told(exp, data),
         )
     trainer.accelerator.wait_for_everyone()  # until every share is drawn
     if not main:
         return {}
     samples = gather(files)
     sample_seconds = time.monotonic() - started
-    measured, sensitive = measures(samples, data, exp.features)
-    write_arrays(folder / "samples.npz", images=samples.numpy(), sensitive=sensitive.numpy())
+    prompted = data.prompted(exp.n_samples) if exp.train.conditional else None
+    measured = measures(samples, data, exp.features, prompted)
+    arrays = {"images": samples, "sensitive": measured.sensitive, "confidence": measured.confidence}
+    write_arrays(folder / "samples.npz", **{name: array.numpy() for name, array in arrays.items()})
     write_whole(folder / "log.json", lambda path: path.write_text(json.dumps(trainer.log)))
     shutil.rmtree(batches)
+    lacks = not_measured(data, exp.features)
     return {
         "run": exp.name,
         **exp.as_row(),
-        "realised_share": None if exp.images else round(data.split.realised_share, 5),
+        "realised_share": None if exp.data.dataset == FOLDERS else round(data.split.realised_share, 5),
         "labelled": len(trainer.split.s),
         "parameters": sum(p.numel() for p in network.parameters()),
         "mode": mode(),
@@ -283,7 +337,8 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
         "schedule": "its own" if exp.pretrained else exp.recipe.schedule,
         "prediction": trainer.process.prediction,
         "sample_precision": half_precision(trainer.accelerator.device),
-        **measured,
+        **measured.row,
+        **({"not_measured": lacks} if lacks else {}),
         "clamped_share": round(sum(value for _, value in trainer.log.get("clamped", [])) / max(1, exp.train.steps), 4),
         "train_seconds": round(trainer.seconds, 1),
         "sample_seconds": round(sample_seconds, 1),
@@ -292,7 +347,15 @@ def run(exp: Experiment, folder: Path, report: Report = lambda what, value: None
     }
 
 
-def _told(record: Record, report: Report) -> int:
+def _told(exp: Experiment, data: Material, n: int = 0) -> dict[str, Any]:
+    """What a conditional network is told of each of n samples, exp.n_samples where left out, as `draw` takes it."""
+    if not exp.train.conditional:
+        return {}
+    concepts = data.concepts()
+    return {"prompts": concepts.tokens.data[data.prompted(n or exp.n_samples)], "null": concepts.null.data}
+
+
+def _reported(record: Record, report: Report) -> int:
     report("step", record)
     return record.step
 

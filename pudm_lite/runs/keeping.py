@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import alone, array_shapes, clear_torn, read_arrays, write_whole
+from ..files import alone, array_shapes, clear_torn, read_arrays, read_json, write_whole
+from ..measures.judge import judge_of
 from ..settings import TrainConfig
 from .experiments import Experiment, Report, run
 from .machine import is_launched, is_main
@@ -39,14 +40,26 @@ def finished(root: Path, exp: Experiment) -> Row | None:
     None also where one of the files is missing or damaged: they are made again from the run's checkpoint.
     """
     folder = root / "runs" / exp.name
-    row = _json(folder / "row.json")
+    row = read_json(folder / "row.json")
     if not isinstance(row, dict) or not _is_of(row, exp):
         return None
     try:
-        images = array_shapes(folder / "samples.npz", whole=True)["images"]
-    except (UserError, KeyError):
+        shapes = array_shapes(folder / "samples.npz", whole=True)
+    except UserError:
         return None
-    return row if images[0] == row["n_samples"] and isinstance(_json(folder / "log.json"), dict) else None
+    if row.get("not_measured") and _could_be_measured(exp):
+        return None
+    drawn = [shapes.get(name, ())[:1] for name in ("images", "sensitive")]
+    whole = all(of_one == (row["n_samples"],) for of_one in drawn)
+    return row if whole and isinstance(read_json(folder / "log.json"), dict) else None
+
+
+def _could_be_measured(exp: Experiment) -> bool:
+    """Whether the judge is there by now of a data set whose samples were drawn without."""
+    try:
+        return not exp.images and bool(judge_of(exp.data.dataset))
+    except UserError:
+        return False
 
 
 def _is_of(row: Row, exp: Experiment) -> bool:
@@ -55,13 +68,6 @@ def _is_of(row: Row, exp: Experiment) -> bool:
     del asked["labelled"], asked["features"]  # a row says how many images of S there were, and with which features
     measured = row.get("frechet_features", exp.features).startswith(exp.features)
     return measured and all(row.get(name, usual.get(name)) == value for name, value in asked.items())
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def run_and_keep(exp: Experiment, folder: Path, report: Report) -> Row:
@@ -96,7 +102,7 @@ def kept(root: Path, exp: Experiment) -> Kept:
 
 def read_log(folder: Path) -> Log:
     """A run's loss curves: term of the risk -> [[step, value], ...]. Raises UserError where they are damaged."""
-    log = _json(folder / "log.json")
+    log = read_json(folder / "log.json")
     if not isinstance(log, dict):
         raise UserError(f"{folder / 'log.json'} is missing or damaged: remove row.json beside it, and run again")
     return log

@@ -16,9 +16,10 @@ from .progress import clear, from_file
 
 
 def command_of(exp: Experiment, root: Path) -> list[str]:
-    """The arguments of `pudm` that run this experiment of a named configuration in `root`."""
+    """The arguments of `pudm` that run this experiment in `root`."""
+    data = exp.images or exp.configuration
     named: dict[str, Any] = {
-        "--experiment": exp.configuration,
+        "--experiment": data,
         "--method": exp.method,
         "--network": exp.network,
         "--n-samples": exp.n_samples,
@@ -29,7 +30,7 @@ def command_of(exp: Experiment, root: Path) -> list[str]:
     }
     named |= {"--pretrained": exp.pretrained} if exp.pretrained else {}
     named |= {} if exp.save_every is None else {"--save-every": exp.save_every}
-    usual = asdict(experiment(exp.configuration, exp.method, exp.network, exp.pretrained).train)
+    usual = asdict(experiment(data, exp.method, exp.network, exp.pretrained).train)
     others = {name: value for name, value in asdict(exp.train).items() if value != usual[name]}
     named |= {f"--{name}": others.pop(name) for name in ("beta", "seed", "steps") if name in others}
     settings = [f"{name}={value}" for name, value in others.items()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from .. import __version__
@@ -49,12 +50,8 @@ def end_with(every: float = 1.0) -> None:
 
     def watch() -> None:
         while True:
-            try:
-                os.kill(int(number), 0)  # asks whether it is there
-            except ProcessLookupError:
+            if not psutil.pid_exists(int(number)):
                 os._exit(1)
-            except PermissionError:
-                pass
             time.sleep(every)
 
     threading.Thread(target=watch, daemon=True).start()

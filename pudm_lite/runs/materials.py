@@ -1,14 +1,15 @@
 """The images of an experiment: loaded, split, brought to the network's size, with the judge of their data set."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..conditional import Concepts, concept_table, likeness
 from ..datasets import source
-from ..files import array_shapes, read_arrays
-from ..measures.judge import Judge, judge_of, read_judge
+from ..errors import UserError
+from ..measures.judge import Judge, NoJudge, judge_of
 from ..networks import Recipe
 from ..splits import Configuration, Split, positive_unlabeled_split
 
@@ -18,7 +19,9 @@ class Material:
     """The images that an experiment works on, of its network's size, and the judge of its data set.
 
     train, test: (N, C, H, W) uint8; the split's u and s point into train; test holds only the normal test images.
-    judge: None for images of one's own without a normal test set: then nobody can tell normal from sensitive.
+    judge: None for images of one's own without a normal test set, and where it is still to be trained: then nobody can
+        tell normal from sensitive.
+    labels: (N,) int64, the class of each image of train; None for images of one's own. classes: their names.
     """
 
     configuration: Configuration
@@ -26,6 +29,25 @@ class Material:
     train: Tensor
     test: Tensor
     judge: Judge | None
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    def concepts(self) -> Concepts:
+        """The table that a conditional network is told its images' classes by: alike as the classes' means are.
+
+        The same for every seed and split of a data set, up to the rounding of the means.
+        Raises UserError for images without classes.
+        """
+        if self.labels is None:
+            raise UserError("a conditional network is told each image's class, which images of your own do not have")
+        return concept_table(self.classes, likeness(self.train, self.labels, len(self.classes)))
+
+    def prompted(self, n: int) -> Tensor:
+        """The classes that n samples of a conditional model are prompted with, as frequent as they are in U. (n,)."""
+        assert self.labels is not None
+        labels = self.labels[self.split.u].sort().values
+        at = ((torch.arange(n, dtype=torch.float64) + 0.5) / n * len(labels)).long()
+        return labels[at]
 
 
 HELD_WHOLE = 2**29
@@ -33,36 +55,16 @@ HELD_WHOLE = 2**29
 
 
 def read_material(c: Configuration, recipe: Recipe, seed: int) -> Material:
-    """Load, split by seed, and bring to size. Raises UserError where a data set or its judge cannot be had."""
+    """Load, split by seed, and bring to size. Raises UserError where a data set lacks, or its judge is damaged."""
     train, test = source(c.dataset, train=True), source(c.dataset, train=False)
-    judge = judge_of(c.dataset)
+    judge = None
+    with suppress(NoJudge):  # who starts a run is told before (`needs.unmeasured`)
+        judge = judge_of(c.dataset)
     split = positive_unlabeled_split(train.labels, test.labels, train.classes, c, seed)
     size, channels = recipe.image_size, recipe.channels
     wanted = torch.arange(len(train.labels))
     if len(train.labels) * channels * size**2 > HELD_WHOLE:
         wanted = torch.cat([split.u, split.s])
         split = replace(split, u=torch.arange(len(split.u)), s=len(split.u) + torch.arange(len(split.s)))
-    return Material(c, split, train.read(wanted, size, channels), test.read(split.test, size, channels), judge)
-
-
-def own_configuration(path: Path) -> Configuration:
-    """Sizes of one's own images. All of U count as normal: nobody knows better."""
-    shapes = array_shapes(path)
-    u, s, test = (shapes[name][0] for name in ("u", "s", "test"))
-    return Configuration("folders", shapes["u"][-1], ("normal",), ("sensitive",), u, 0, s, test, shapes["u"][1])
-
-
-def own_material(path: Path) -> Material:
-    """Images of one's own, as `folders.pack` wrote them, and the judge beside them where there is one."""
-    arrays = read_arrays(path, "u", "s", "test")
-    u, s, test = (torch.from_numpy(arrays[name]) for name in ("u", "s", "test"))
-    split = Split(
-        u=torch.arange(len(u)),
-        u_sensitive=torch.zeros(len(u), dtype=torch.bool),
-        s=len(u) + torch.arange(len(s)),
-        n=torch.zeros(0, dtype=torch.long),
-        test=torch.arange(len(test)),
-    )
-    judge = path.with_suffix(".safetensors")
-    images = torch.cat([u, s])
-    return Material(own_configuration(path), split, images, test, read_judge(judge) if judge.exists() else None)
+    images, held_out = train.read(wanted, size, channels), test.read(split.test, size, channels)
+    return Material(c, split, images, held_out, judge, train.labels[wanted], train.classes)

@@ -40,17 +40,60 @@ class Memory:
 
 
 def training_memory(
-    network: nn.Module, shape: tuple[int, int, int], batch: int, precision: str = "no", checkpointing: bool = False
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    batch: int,
+    precision: str = "no",
+    checkpointing: bool = False,
+    told: tuple[int, int] | None = None,
 ) -> Memory:
     """The memory of a training step on a CUDA device with AdamW.
 
-    network: takes images (B, C, H, W) and steps (B,); its parameters may lie on any device, `meta` included.
+    network: takes images (B, C, H, W), steps (B,), and with `told` tokens (B, *told); its parameters may lie on any
+    device, `meta` included; those without gradients need no optimiser.
     shape: (C, H, W). batch: images in one piece. precision: `no`, `fp16` or `bf16`.
     checkpointing: Diffusers' gradient checkpointing; a network without it raises ValueError.
     """
     parameters = sum(p.numel() for p in network.parameters())
-    activations = _activations(network, shape, batch, precision, checkpointing)
-    return Memory(4 * parameters, 4 * parameters, 8 * parameters, 4 * parameters, activations)
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    activations = _activations(network, shape, batch, precision, checkpointing, told)
+    return Memory(4 * parameters, 4 * trained, 8 * trained, 4 * parameters, activations)
+
+
+def erasing_memory(network: nn.Module, shape: tuple[int, int, int], batch: int, told: tuple[int, int]) -> Memory:
+    """The same for `erasing.methods.erase`, in float32: there is a teacher in the place of an average, Adam's moments
+    are of what is trained, and two noise estimates with gradients are kept: the erased concept's and a preserved
+    one's."""
+    return training_memory(network, shape, 2 * batch, told=told)
+
+
+def flops(network: nn.Module, shape: tuple[int, int, int], told: tuple[int, int] | None = None) -> int:
+    """Floating-point operations of a forward pass on one image: two for each multiplication and addition."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with FakeTensorMode(), torch.no_grad():
+        held = {name: torch.empty(p.shape, device="cuda") for name, p in _tensors(network)}
+        with _FusedAttention(), counter:
+            torch.func.functional_call(network, held, _inputs(1, shape, told))
+    return counter.get_total_flops()
+
+
+def erasing_evaluations(search: int = 0, batch: int = 1) -> int:
+    """Network evaluations of a step of ESD, one with gradients counted as three: two for each noisy latent of a guided
+    trajectory, the teacher's two, the student's one; for adversarial preservation two more, and `search` on one latent.
+    """
+    return (2 + 2 + 3) * batch + ((1 + 3) * batch + search if search else 0)
+
+
+def _tensors(network: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*network.named_parameters(), *network.named_buffers()]
+
+
+def _inputs(batch: int, shape: tuple[int, int, int], told: tuple[int, int] | None) -> tuple[Tensor, ...]:
+    x, t = torch.empty(batch, *shape, device="cuda"), torch.zeros(batch, dtype=torch.long, device="cuda")
+    return (x, t) if told is None else (x, t, torch.empty(batch, *told, device="cuda"))
 
 
 def pieces_for(
@@ -112,7 +155,12 @@ class _FusedAttention(TorchFunctionMode):
 
 
 def _activations(
-    network: nn.Module, shape: tuple[int, int, int], batch: int, precision: str, checkpointing: bool
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    batch: int,
+    precision: str,
+    checkpointing: bool,
+    told: tuple[int, int] | None,
 ) -> int:
     """Bytes that autograd keeps of a forward pass.
 
@@ -140,10 +188,8 @@ def _activations(
         buffers = {name: torch.empty(b.shape, dtype=b.dtype, device="cuda") for name, b in network.named_buffers()}
         held = parameters | buffers
         outer = _Kept({tensor.untyped_storage()._cdata for tensor in held.values()})
-        x = torch.empty(batch, *shape, device="cuda")
-        t = torch.zeros(batch, dtype=torch.long, device="cuda")
         with _cuda_autocast(precision), _FusedAttention(), outer.hooks():
-            output: Any = torch.func.functional_call(network, held, (x, t))
+            output: Any = torch.func.functional_call(network, held, _inputs(batch, shape, told))
             output = output if isinstance(output, Tensor) else output.sample
             loss = output.float().square().flatten(1).mean(1).sum()  # Eq. 8's square keeps the output, too
         del loss

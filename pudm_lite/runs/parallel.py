@@ -18,11 +18,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from ..cores import cores, threads_allowed
 from ..errors import UserError
-from ..files import write_whole
+from ..files import read_json, write_whole
 from .experiments import Experiment, Report, make_trainer, material
 from .keeping import Row, finished, run_and_keep
-from .machine import is_launched, is_main
+from .machine import ENDS_WITH, end_with, is_launched, is_main
 from .progress import to_file
 
 Job = Callable[[Experiment, Path, Report], Any]
@@ -35,11 +36,6 @@ ENDS = ("done", "error", "crash")
 """How a run ends: with what its job returned, with a sentence for the user, or with a traceback."""
 
 
-def cores() -> int:
-    """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def gpus() -> list[str]:
     """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
@@ -49,9 +45,12 @@ def gpus() -> list[str]:
     return visible[:count] if visible != [""] else [str(i) for i in range(count)]
 
 
-def default_lanes(jobs: int, processes: int = 1) -> int:
-    """How many runs go side by side where nobody says: one a GPU, or a CPU core, or `processes` of them."""
-    return max(1, min(jobs, (len(gpus()) or cores()) // processes))
+def default_lanes(jobs: int, processes: int = 1, threads: int = 0) -> int:
+    """How many runs go side by side where nobody says: one a GPU, or a CPU core, or `processes` of them.
+
+    threads: of each process, where these are given: so many cores.
+    """
+    return max(1, min(jobs, (len(gpus()) or cores() // max(1, threads)) // processes))
 
 
 def attempt(job: Job, exp: Experiment, folder: Path, report: Report) -> tuple[str, Any]:
@@ -84,6 +83,7 @@ def _worker(job: Job, exp: Experiment, folder: Path, threads: int, mail: Connect
     import torch
 
     signal.signal(signal.SIGTERM, _stop)  # so that a job can end what it started
+    end_with()  # the one who listens, however long there is nothing to tell
     torch.set_num_threads(threads)
 
     def tell(what: str, value: Any) -> None:
@@ -96,18 +96,27 @@ def _worker(job: Job, exp: Experiment, folder: Path, threads: int, mail: Connect
         tell(*attempt(job, exp, folder, tell))
 
 
-def pool(job: Job, experiments: list[Experiment], root: Path, hear: Hear, lanes: int = 0, processes: int = 1) -> None:
+def pool(
+    job: Job,
+    experiments: list[Experiment],
+    root: Path,
+    hear: Hear,
+    lanes: int = 0,
+    processes: int = 1,
+    threads: int = 0,
+) -> None:
     """Do a job with each experiment, in a process of its own in root/runs/NAME, and pass on what they tell.
 
     lanes: how many at a time; 0 for `default_lanes`. processes: how many CPU cores or GPUs a job is given.
+    threads: of each; 0 for those cores that the lanes leave it, or fewer where OMP_NUM_THREADS says so.
     What `hear` raises stops all that run; their checkpoints stay. A process that dies is heard of as an error.
     """
     if not experiments:
         return
     context = multiprocessing.get_context("spawn")  # fork does not go with threads
     devices = gpus()
-    lanes = lanes or default_lanes(len(experiments), processes)
-    threads = max(1, cores() // (lanes * processes))
+    lanes = lanes or default_lanes(len(experiments), processes, threads)
+    threads = threads or max(1, min(threads_allowed(), cores() // (lanes * processes)))
     free = list(range(lanes))
     waiting = list(experiments)
     running: dict[Any, tuple[str, Any, int]] = {}  # by the end of the pipe that a process tells through
@@ -120,7 +129,7 @@ def pool(job: Job, experiments: list[Experiment], root: Path, hear: Hear, lanes:
                 process = context.Process(
                     target=_worker, args=(job, exp, root / "runs" / exp.name, threads, theirs), daemon=True
                 )
-                own = {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
+                own = {ENDS_WITH: str(os.getpid())} | ({"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {})
                 # Set here: in the process itself libraries count the devices before its first line runs.
                 with _environment(OMP_NUM_THREADS=str(threads), **own):
                     process.start()
@@ -175,7 +184,7 @@ def _seconds_per_step(exp: Experiment, folder: Path, report: Report, steps: int 
     return (records[-1].seconds - records[2].seconds) / steps
 
 
-def _raise_failure(name: str, what: str, value: Any) -> None:
+def raise_failure(name: str, what: str, value: Any) -> None:
     if what == "error":
         raise UserError(value)
     if what == "crash":
@@ -186,18 +195,18 @@ def remember(root: Path, key: list[Any], find: Callable[[], Any]) -> Any:
     """What `find` returns, kept in root/plan.json under `key`, so that the same command, run again, has the same."""
     plan = root / "plan.json"
     name = json.dumps(key)
-    try:
-        kept = json.loads(plan.read_text()) if plan.exists() else {}
-        assert isinstance(kept, dict)
-    except (ValueError, AssertionError):
-        kept = {}  # damaged: what it held is found again
+    kept = read_json(plan)
+    if not isinstance(kept, dict):
+        if plan.exists():
+            print(f"{plan} is damaged: what it held is found again")
+        kept = {}
     if name not in kept:
         kept[name] = find()
         write_whole(plan, lambda path: path.write_text(json.dumps(kept, indent=1)))
     return kept[name]
 
 
-def steps_for(minutes: float, experiments: list[Experiment], root: Path) -> int:
+def steps_for(minutes: float, experiments: list[Experiment], root: Path, threads: int = 0) -> int:
     """How many training steps fit into `minutes`, timed on the spot with all lanes busy; see `remember`.
 
     Raises UserError when not even ten steps fit.
@@ -207,12 +216,12 @@ def steps_for(minutes: float, experiments: list[Experiment], root: Path) -> int:
         times = []
 
         def hear(name: str, what: str, value: Any) -> None:
-            _raise_failure(name, what, value)
+            raise_failure(name, what, value)
             if what == "done":
                 times.append(value)
 
-        pool(_seconds_per_step, experiments, root, hear)
-        rounds = -(-len(experiments) // default_lanes(len(experiments)))
+        pool(_seconds_per_step, experiments, root, hear, threads=threads)
+        rounds = -(-len(experiments) // default_lanes(len(experiments), threads=threads))
         steps = int(60 * minutes / rounds / max(times))
         if steps < 10:
             needed = 10 * rounds * max(times) / 60
@@ -231,11 +240,12 @@ def losses(terms: dict[str, float]) -> str:
     return f"loss U {loss_u:.1f}, S {loss_s:.1f}"
 
 
-def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> list[Row]:
+def run_all(experiments: list[Experiment], root: Path, quiet: bool = False, threads: int = 0) -> list[Row]:
     """Run experiments with a progress bar each: steps, time left, loss of U and of S. Returns their rows, in order.
 
-    Every run keeps its files in root/runs/NAME; a finished one is not run again. Under `accelerate launch` the
-    experiments run in this process, and only the main process shows bars and returns rows.
+    Every run keeps its files in root/runs/NAME; a finished one is not run again. threads: see `pool`.
+    Under `accelerate launch` the experiments run in this process, and only the main process shows bars and returns
+    rows.
     Raises UserError with the first failure; checkpoints stay, and the same command goes on from them.
     """
     from tqdm.auto import tqdm
@@ -250,7 +260,7 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
     last: dict[str, dict[str, float]] = {exp.name: {} for exp in open_runs}
 
     def show(name: str, what: str, value: Any) -> None:
-        _raise_failure(name, what, value)
+        raise_failure(name, what, value)
         if what == "done":
             rows[name] = value
         if quiet or what == "done":
@@ -277,7 +287,8 @@ def run_all(experiments: list[Experiment], root: Path, quiet: bool = False) -> l
             bar.update(done - bar.n)
 
     # As many lanes and threads as all runs were asked for with: what is left of them goes on as it began.
-    engine = here if is_launched() else partial(pool, run_and_keep, lanes=default_lanes(len(experiments)))
+    lanes = default_lanes(len(experiments), threads=threads)
+    engine = here if is_launched() else partial(pool, run_and_keep, lanes=lanes, threads=threads)
     try:
         engine(open_runs, root, show)
     finally:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..files import write_whole
+from ..files import read_json, write_whole
 from ..training import Record
 from .experiments import Report
 
@@ -30,10 +30,9 @@ def to_file(folder: Path, every: float = 2.0) -> Report:
 
 def from_file(folder: Path) -> tuple[str, Any] | None:
     """The newest word that a run left in its folder, as its report had it; None before the first."""
-    try:
-        what, value = json.loads((folder / FILE).read_text())
-    except FileNotFoundError:
+    if (word := read_json(folder / FILE)) is None:
         return None
+    what, value = word
     return what, Record(**value) if what == "step" else tuple(value)
 
 

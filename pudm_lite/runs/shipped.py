@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..conditional import Concepts, Conditional, load_conditional
 from ..datasets import checked_file
 from ..diffusion import Process
 from ..errors import UserError
-from ..files import write_whole
+from ..files import read_json, write_whole
 from ..networks import load_pipeline, named_network, open_network
+from ..splits import named_configuration
 from .experiments import Experiment, run
 from .keeping import read_log
 from .machine import mode
@@ -44,14 +46,18 @@ def allowed() -> bool:
 
 
 def file_name(row_or_experiment: dict[str, Any] | Experiment) -> str:
-    """models/CONFIGURATION_METHOD_seedN.safetensors, inside data/; `_finetuned` before the dot after a fine-tuning."""
+    """models/CONFIGURATION_METHOD_seedN.safetensors, inside data/; before the dot `_finetuned` after a fine-tuning, or
+    `_conditional`."""
     if isinstance(row_or_experiment, Experiment):
         exp = row_or_experiment
         what, pretrained = (exp.configuration, exp.method, exp.train.seed), exp.pretrained
+        conditional = bool(exp.train.conditional)
     else:
         row = row_or_experiment
         what, pretrained = (row["experiment"], row["method"], row["seed"]), row.get("pretrained", "")
-    return "models/{}_{}_seed{}{}.safetensors".format(*what, "_finetuned" if pretrained else "")
+        conditional = bool(row.get("conditional"))
+    suffix = "_finetuned" if pretrained else "_conditional" if conditional else ""
+    return "models/{}_{}_seed{}{}.safetensors".format(*what, suffix)
 
 
 def thinned(log: dict[str, list[list[float]]]) -> dict[str, Tensor]:
@@ -80,8 +86,9 @@ def ship(out: Path, folder: Path) -> list[Path]:
         raise UserError(f"{out} holds no finished run: name the --out folder of a `pudm figure1` or `pudm train`")
     paths = []
     for path, row in trained_rows.items():
-        network = _checked_network(path, row)
+        network, concepts = _checked_network(path, row)
         tensors = {f"network/{name}": value.half().contiguous() for name, value in network.state_dict().items()}
+        tensors |= {"concepts/tokens": concepts.tokens.data} if concepts else {}
         tensors |= {f"curve/{n}": c for n, c in thinned(read_log(path)).items()}
         metadata = {"row": json.dumps(row), "command": _command(row)}
         target = folder / file_name(row)
@@ -94,28 +101,32 @@ def ship(out: Path, folder: Path) -> list[Path]:
 
 
 def _row(path: Path) -> dict[str, Any]:
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(row, dict) or "steps" not in row:
-            raise ValueError
-        return row
-    except ValueError:
-        raise UserError(f"{path} is damaged: run the command that made it again, which makes it anew") from None
+    row = read_json(path)
+    if not isinstance(row, dict) or "steps" not in row:
+        raise UserError(f"{path} is damaged: run the command that made it again, which makes it anew")
+    return row
 
 
 def _command(row: dict[str, Any]) -> str:
     command = "pudm train --experiment {experiment} --method {method} --beta {beta} --seed {seed} --steps {steps}"
+    command += " --conditional" if row.get("conditional") else ""
     return command.format(**row) + (f" --pretrained {row['pretrained']}" if row.get("pretrained") else "")
 
 
-def _checked_network(path: Path, row: dict[str, Any]) -> nn.Module:
-    """The network of a run, if `open_network` will be able to rebuild it, and its process, from the row."""
-    network, process = load_pipeline(path / "pipeline")
+def _checked_network(path: Path, row: dict[str, Any]) -> tuple[nn.Module, Concepts | None]:
+    """The network of a run, if `open_network` will be able to rebuild it, and its process, from the row; and its table,
+    if it is conditional."""
+    concepts = None
+    if row.get("conditional"):
+        model = load_conditional(path / "pipeline")
+        network, process, concepts = model.network, model.process, model.concepts
+    else:
+        network, process = load_pipeline(path / "pipeline")
     try:
         named, its_process = named_network(row)
         named.load_state_dict(network.state_dict())
         if process.prediction == its_process.prediction and torch.allclose(process.alpha_bar, its_process.alpha_bar):
-            return network
+            return network, concepts
     except (UserError, KeyError, RuntimeError):
         pass
     raise UserError(
@@ -138,6 +149,24 @@ def shipped(name: str) -> Trained:
         names = [name for name in file.keys() if name.startswith("curve/")]  # noqa: SIM118 (not a dict)
         curves = {name.removeprefix("curve/"): file.get_tensor(name) for name in names}
     return Trained(network, process, row, curves)
+
+
+SHIPPED_DIGITS = "models/mnist-digits_unsupervised_seed0_conditional.safetensors"
+
+
+def shipped_conditional(name: str = SHIPPED_DIGITS) -> Conditional:
+    """A conditional model of data/models/, with its table of concepts; as it stands, the one of the ten digits.
+
+    Raises UserError where the file is missing or damaged.
+    """
+    from safetensors import safe_open
+
+    found = shipped(name)
+    classes = named_configuration(found.row["experiment"]).normal  # of all digits: nothing there is sensitive
+    concepts = Concepts(names=classes)
+    with safe_open(checked_file(name), "pt") as file:
+        concepts.tokens.data = file.get_tensor("concepts/tokens")
+    return Conditional(found.network, found.process, concepts)
 
 
 def is_of(row: dict[str, Any], exp: Experiment) -> bool:

@@ -5,6 +5,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from PIL import Image
 
 from ..errors import UserError
 
+with suppress(ImportError):  # the extra `photos`: with it Pillow opens what phones write
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+HEIF = (".heic", ".heif")
 PHOTOS = (
-    *(".heic", ".heif", ".avif", ".avifs", ".jxl", ".svg", ".xcf"),
+    *(".avif", ".avifs", ".jxl", ".svg", ".xcf"),
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"),
 )
 """Pictures of phones and cameras that Pillow may not read: a user has to convert them."""
@@ -57,7 +64,7 @@ def image_files(folder: Path, out: Path | None = None) -> tuple[list[Path], list
 
     Links are followed, and each folder is read once, by whichever way it is reached first: so no loop is endless.
     Hidden files and folders (.name), and the __MACOSX of an archive, hold notes of a system and count as nothing.
-    out: a folder that something is to be written to.
+    out: a folder or file that something is to be written to.
     Raises UserError when `folder` is missing or holds no image file, and when `out` lies in a folder that is read:
     what is written there would be among the images next time.
     """
@@ -88,8 +95,8 @@ def _walk(folder: Path, outputs: list[Path], seen: set[Path], found: list[Path],
     seen.add(real)
     if real in outputs:
         raise UserError(
-            f"--out lies in {folder}, whose files are read as images, and so would be what is written there: "
-            "choose a folder outside with --out"
+            f"--out lies in {folder}, whose files are read as images, and what is written there would be among them: "
+            "choose a place outside with --out"
         )
     try:
         names = sorted(os.listdir(folder))
@@ -117,6 +124,8 @@ def _of_other_kind(path: Path) -> LeftOut:
     kind = path.suffix.lower()
     if not kind:
         return LeftOut(path, "it has no extension: give it its own, such as .jpg", "extensionless")
+    if kind in HEIF:
+        return LeftOut(path, f"{kind} needs pip install 'pudm_lite[photos]', or converting to .jpg", kind)
     if kind in PHOTOS:
         return LeftOut(path, f"{kind} needs converting, to .jpg or .png", kind)
     return LeftOut(path, f"{kind} is no kind of image that Pillow reads", kind)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..cores import cores
 from ..datasets import fit
 from ..errors import UserError
 from .finding import LeftOut, image_files, refuse
@@ -18,82 +19,86 @@ from .pictures import Picture, read_picture, size_of
 
 
 @dataclass(frozen=True)
-class FolderImages:
-    """u, s, test: (N, channels, size, size) uint8, the unlabeled, the sensitive and the normal test images.
+class Found:
+    """Image files by their group, in order, before any is opened; and what else lies in their folders."""
 
-    test has N = 0 where no folder was given. left_out: what gives no image. notes: what the user should know.
-    """
-
-    u: Tensor
-    s: Tensor
-    test: Tensor
-    channels: int
-    size: int
+    groups: dict[str, list[Path]]
     left_out: list[LeftOut]
-    notes: list[str]
 
 
-def folder_images(
-    unlabeled: Path,
-    sensitive: Path,
-    normal_test: Path | None = None,
-    size: int | None = None,
-    strict: bool = False,
-    out: Path | None = None,
-) -> FolderImages:
-    """U, S and the normal test images from three folders, of one size and one number of channels.
+@dataclass(frozen=True)
+class Images:
+    """The images that opened, by their group. pixels: (N, C, S, S) uint8, one C and S for all; N may be 0.
 
-    size: their common side in pixels; None takes the side that all images have.
-    out: where something is to be written: nowhere in these folders.
-    They are grey (1 channel) only when all are. A file in two folders (by content) makes a note.
-    Raises UserError when a folder is missing or holds no image that opens, when size is None and sizes differ, when
-    `out` lies in one of the folders, and under strict when anything is left out.
+    files: (N,) where each comes from. enlarged: those whose shorter side had fewer than S pixels.
+    left_out: the files that do not open.
     """
-    folders = {"unlabeled": unlabeled, "sensitive": sensitive, "normal test": normal_test}
-    files, pictures, left_out = {}, {}, []
-    for name, folder in folders.items():
-        if folder is not None:
-            files[name], others = image_files(folder, out)
-            left_out += others
-    if strict:
-        refuse(left_out)
-    side = _side(size, [path for of_one in files.values() for path in of_one])
-    for name, of_one in files.items():
-        pictures[name], others = _read(of_one, folders[name], side, strict)
+
+    pixels: dict[str, Tensor]
+    files: dict[str, list[Path]]
+    enlarged: list[Path]
+    left_out: list[LeftOut]
+
+
+def three_folders(unlabeled: Path, sensitive: Path, normal_test: Path | None = None, out: Path | None = None) -> Found:
+    """The files of U, S and the normal test images, groups `u`, `s` and `test`, which is empty without a folder.
+
+    out: where something is to be written: nowhere in these folders.
+    Raises UserError when a folder is missing or holds no image file, and when `out` lies in one.
+    """
+    found = Found({}, [])
+    for name, folder in {"u": unlabeled, "s": sensitive, "test": normal_test}.items():
+        found.groups[name], others = ([], []) if folder is None else image_files(folder, out)
+        found.left_out.extend(others)
+    return found
+
+
+def read_images(groups: dict[str, list[Path]], size: int) -> Images:
+    """Every file that opens, at `size` pixels a side. They are grey (C = 1) only when all are.
+
+    Raises UserError where none of a group opens.
+    """
+    pictures: dict[str, list[tuple[Path, Picture]]] = {}
+    left_out = []
+    for name, files in groups.items():
+        pictures[name], others = _read(files, size) if files else ([], [])
         left_out += others
-    channels = max(len(picture.pixels) for of_one in pictures.values() for picture in of_one)
-    digests = {name: {picture.digest for picture in of_one} for name, of_one in pictures.items()}
-    names = list(digests)
-    notes = [
-        f"{shared} of the {len(digests[other])} {other} images are also among the {one} images"
-        for k, one in enumerate(names)
-        for other in names[k + 1 :]
-        if (shared := len(digests[one] & digests[other]))
-    ]
-    u, s, test = (_stacked(pictures.get(name, []), side, channels) for name in folders)
-    return FolderImages(u, s, test, channels, side, left_out, notes)
+    channels = max(len(picture.pixels) for of_one in pictures.values() for _, picture in of_one)
+    return Images(
+        {name: _stacked([picture for _, picture in of_one], size, channels) for name, of_one in pictures.items()},
+        {name: [path for path, _ in of_one] for name, of_one in pictures.items()},
+        [path for of_one in pictures.values() for path, picture in of_one if picture.side < size],
+        left_out,
+    )
 
 
 def read_folder(
-    folder: Path, size: int | None = None, channels: int | None = None, strict: bool = False
+    folder: Path,
+    size: int | None = None,
+    channels: int | None = None,
+    strict: bool = False,
+    out: Path | None = None,
 ) -> tuple[Tensor, list[LeftOut]]:
     """All images of a folder and its subfolders, in the order of their paths, and what else lies there.
 
     size: the side in pixels of what is returned: the centre square of each image is interpolated; None takes the
     side that all have. channels: 1 or 3; None is 1 when all images are grey, otherwise 3.
+    out: where something is to be written: not below this folder.
     Cameras' orientation marks (EXIF) are followed; what is transparent becomes black; of a film the first frame counts.
-    Returns (N, channels, size, size) uint8, N >= 1, and what is left out. Raises UserError as `folder_images` does.
+    Returns (N, channels, size, size) uint8, N >= 1, and what is left out. Raises UserError as `three_folders` does,
+    and under strict when anything is left out.
     """
-    files, others = image_files(folder)
+    files, others = image_files(folder, out)
     if strict:
         refuse(others)
-    side = _side(size, files)
-    pictures, unread = _read(files, folder, side, strict)
-    images = _stacked(pictures, side, channels or max(len(picture.pixels) for picture in pictures))
-    return images, others + unread
+    images = read_images({"all": files}, common_side(size, files))
+    if strict:
+        refuse(images.left_out)
+    pixels = images.pixels["all"]
+    return fit(pixels, pixels.shape[-1], channels or pixels.shape[1]), others + images.left_out
 
 
-def _side(size: int | None, files: Sequence[Path]) -> int:
+def common_side(size: int | None, files: Sequence[Path]) -> int:
     """`size`, or the side of the square that all images are by their headers; files that do not open do not count.
 
     Raises UserError when they differ or are not square: then the user has to say.
@@ -108,24 +113,22 @@ def _side(size: int | None, files: Sequence[Path]) -> int:
             if found := size_of(path):
                 sizes.setdefault(found, path)
     if not sizes:
-        raise _none_opens(files, files[0].parent, "")
+        raise _none_opens(files, "")
     if len(sizes) > 1 or any(width != height for width, height in sizes):
         shown = ", ".join(f"{path} has {w} x {h}" for (w, h), path in list(sizes.items())[:2])
         raise UserError(f"the images are not all squares of one size ({shown}): give their side with --image-size")
     return next(iter(sizes))[0]
 
 
-def _read(files: list[Path], folder: Path | None, size: int, strict: bool) -> tuple[list[Picture], list[LeftOut]]:
+def _read(files: list[Path], size: int) -> tuple[list[tuple[Path, Picture]], list[LeftOut]]:
     """The pictures that open, in the order of `files`, and those that do not."""
-    with _without_warnings(), ThreadPoolExecutor(4) as pool:  # Pillow lets go of the lock while it decodes
+    with _without_warnings(), ThreadPoolExecutor(cores()) as pool:  # Pillow lets go of the lock while it decodes
         work = pool.map(partial(read_picture, size=size), files)
-        read = list(tqdm(work, str(folder), len(files), unit="image", delay=1))
+        read = list(tqdm(work, str(files[0].parent), len(files), unit="image", delay=1))
     left = [one for one in read if isinstance(one, LeftOut)]
     if len(left) == len(files):
-        raise _none_opens(files, folder, f" ({left[0].why})")
-    if strict:
-        refuse(left)
-    return [one for one in read if isinstance(one, Picture)], left
+        raise _none_opens(files, f" ({left[0].why})")
+    return [(path, one) for path, one in zip(files, read, strict=True) if isinstance(one, Picture)], left
 
 
 def _without_warnings() -> warnings.catch_warnings:
@@ -133,8 +136,8 @@ def _without_warnings() -> warnings.catch_warnings:
     return warnings.catch_warnings(action="ignore")
 
 
-def _none_opens(files: Sequence[Path], folder: Path | None, why: str) -> UserError:
-    return UserError(f"none of the {len(files)} image files in {folder} opens: look at {files[0].name}{why}")
+def _none_opens(files: Sequence[Path], why: str) -> UserError:
+    return UserError(f"none of the {len(files)} image files in {files[0].parent} opens: look at {files[0].name}{why}")
 
 
 def _stacked(pictures: list[Picture], size: int, channels: int) -> Tensor:

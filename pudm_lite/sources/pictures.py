@@ -1,6 +1,5 @@
 """One image file as pixels: upright, grey or RGB, of one size; or why it gives none."""
 
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +26,24 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """One file: its pixels, (1 or 3, size, size) uint8, and the sha256 of its content."""
+    """One file: its pixels, (1 or 3, size, size) uint8, and how many its shorter side has in the file."""
 
     pixels: Tensor
-    digest: str
+    side: int
+
+
+SPARE = 2
+"""A JPEG is decoded at a half, a quarter or an eighth of its size where that leaves so many times the pixels wanted."""
 
 
 def read_picture(path: Path, size: int) -> Picture | LeftOut:
     """The image in a file: its centre square at `size` pixels a side; or why there is none."""
     try:
-        content = path.read_bytes()
-        pixels = torch.from_numpy(_pixels(Image.open(io.BytesIO(content)))).permute(2, 0, 1)
-        return Picture(resize(pixels[None], size, len(pixels))[0], hashlib.sha256(content).hexdigest())
+        image = Image.open(io.BytesIO(path.read_bytes()))
+        side = min(image.size)
+        image.draft(None, (SPARE * size, SPARE * size))  # of other kinds than JPEG nothing is left undecoded
+        pixels = torch.from_numpy(_pixels(image)).permute(2, 0, 1)
+        return Picture(resize(pixels[None], size, len(pixels))[0], side)
     except Exception as error:  # what a damaged file raises depends on its format
         return LeftOut(path, _why(error))
 

@@ -18,7 +18,7 @@ def evaluate(tmp_path, capsys, monkeypatch):
 
     def measures(images, data, features):
         seen.append(tuple(images.shape))
-        return {"n_samples": len(images)}, None
+        return measuring.Measured({"n_samples": len(images)}, None, None)
 
     monkeypatch.setattr(measuring, "measures", measures)
 

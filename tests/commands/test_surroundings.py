@@ -94,6 +94,17 @@ def test_streams_come_back(capsys):
     assert (sys.stdout, sys.stderr) == before
 
 
+# Threads
+
+
+def test_threads_that_wait_are_let_sleep_before_pytorch_loads():
+    code = "    import os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    plain = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, found in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        process = child(code, env=plain | given, stdout=subprocess.PIPE)
+        assert process.communicate(timeout=60)[0].decode().split() == [found, "False"]
+
+
 # Clusters
 
 

@@ -71,7 +71,26 @@ def test_what_was_graded_is_kept_until_the_table_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"{", b"5\n", b'{"name": 1}\n', b"\xff"])
-def test_what_is_kept_and_damaged_is_graded_again(tmp_path, data):
-    (tmp_path / ".g.csv.jsonl").write_bytes(data)
-    assert Kept(tmp_path / "g.csv").lines == {}
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"5",
+        b"[]",
+        b'{"key": "other"}',
+        b'{"key": "other", "name": "", "grades": [{}], "notes": []}',
+        b'{"key": "other", "name": "", "grades": [5], "notes": []}',
+        b'{"key": "other", "name": "xx", "grades": [], "notes": []}',
+        b'{"key": [], "name": "", "grades": [], "notes": []}',
+        b"\xff",
+    ],
+)
+def test_what_is_kept_and_damaged_is_graded_again(tmp_path, line):
+    kept = Kept(tmp_path / "g.csv")
+    kept.put("key", Student("ann"))
+    with (tmp_path / ".g.csv.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    again = Kept(tmp_path / "g.csv")
+    assert again.get("other") is None
+    again.put("other", Student("bob"))
+    assert Kept(tmp_path / "g.csv").get("other") == Student("bob")

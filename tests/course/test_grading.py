@@ -19,11 +19,12 @@ import pytest
 from pudm_lite.cli import main
 from pudm_lite.course import grading
 from pudm_lite.course.checks import all_checks
+from pudm_lite.course.checks.harness import WrongAnswer
 from pudm_lite.course.grades import Grade, Kept, Outcome
 from pudm_lite.course.grading import grade_notebook, grade_student, number_in
 from pudm_lite.course.submissions import Submission
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="grading needs POSIX limits")]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="grading needs POSIX limits")
 
 RIGHT = """
 def forward(x0, t, eps, alpha_bar):
@@ -257,6 +258,7 @@ def why(row: dict[str, str]) -> str:
     return row["01.1 why"] + row["notes"]
 
 
+@pytest.mark.slow
 def test_the_table_is_written_and_the_good_ones_have_their_points(graded):
     assert graded.code == 0
     for name in GOOD:
@@ -267,6 +269,7 @@ def test_the_table_is_written_and_the_good_ones_have_their_points(graded):
     assert not list(graded.out.parent.glob(".*"))  # and nothing is left beside it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_cannot_be_read_is_a_line_in_its_row(graded, name):
     row = graded.rows[name]
@@ -278,6 +281,7 @@ def assert_says(text: str, pattern: str) -> None:
     assert re.search(pattern, text), f"{text!r} does not say {pattern!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_no_formula_and_moves_no_cursor(graded, name):
     assert NAMES[name] in graded.rows
@@ -298,21 +302,25 @@ def test_a_name_is_no_formula_and_moves_no_cursor(graded, name):
         ("long", "1", "code cell 2"),
     ],
 )
+@pytest.mark.slow
 def test_files_that_are_traps_and_one_that_only_looks_odd(graded, name, points, said):
     assert graded.rows[name]["points"] == points
     assert_says(why(graded.rows[name]), said)
 
 
+@pytest.mark.slow
 def test_what_a_mac_leaves_is_no_student(graded):
     assert "__MACOSX" not in graded.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FATAL)
 def test_a_process_that_dies_or_hangs_costs_its_exercise(graded, name):
     assert graded.rows[name]["points"] == "0"
     assert_says(graded.rows[name]["01.1 why"], FATAL[name][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(HARMLESS)), ids=[body[-1][:30] for body, _ in HARMLESS])
 def test_an_answer_that_is_none_earns_nothing(graded, index):
     exercise = list(all_checks())[index]
@@ -321,6 +329,7 @@ def test_an_answer_that_is_none_earns_nothing(graded, index):
     assert_says(row[f"{exercise} why"], HARMLESS[index][1])
 
 
+@pytest.mark.slow
 @needs_walls
 @pytest.mark.parametrize("index", range(len(FORBIDDEN)), ids=[body[-1][:40] for body in FORBIDDEN])
 def test_what_is_none_of_a_students_business_is_out_of_reach(graded, index):
@@ -330,6 +339,7 @@ def test_what_is_none_of_a_students_business_is_out_of_reach(graded, index):
     assert "did it" not in said
 
 
+@pytest.mark.slow
 @needs_walls
 def test_the_victims_are_alive_and_the_files_as_they_were(graded):
     assert graded.victim.poll() is None
@@ -338,6 +348,7 @@ def test_the_victims_are_alive_and_the_files_as_they_were(graded):
     assert json.loads(graded.neighbour.read_text())
 
 
+@pytest.mark.slow
 @needs_walls
 def test_a_daemon_does_not_outlive_the_grading(graded):
     assert_says(graded.rows["daemon"]["01.1 why"], "daemon started")
@@ -346,6 +357,7 @@ def test_a_daemon_does_not_outlive_the_grading(graded):
     assert b"forged" not in graded.neighbour.read_bytes()
 
 
+@pytest.mark.slow
 def test_nothing_of_a_submission_runs_any_more(graded):
     alive = [process.info["cmdline"] for process in psutil.process_iter(["cmdline", "ppid"]) if of_mine(process)]
     assert alive == []
@@ -421,6 +433,44 @@ class Answers:
 
 
 @pytest.mark.parametrize(
+    ("raised", "points", "why"),
+    [
+        (None, [1, 2, 1], ""),
+        (NotImplementedError(), [0] * 3, "not written"),
+        (WrongAnswer("a sign"), [0] * 3, "a sign"),
+    ],
+)
+def test_points_are_for_answers_that_the_check_lets_pass(tmp_path, monkeypatch, raised, points, why):
+    given = []
+
+    def examine(self, function):
+        if raised:
+            raise raised
+
+    monkeypatch.setattr(grading, "Child", type("Child", (Answers,), {"__init__": lambda self, *a: given.append(a)}))
+    monkeypatch.setattr("pudm_lite.course.checks.harness.Check.examine", examine)
+    path = notebook(tmp_path / "x.ipynb")
+    grades = grade_notebook(path, 7.0, 99).grades
+    assert [(grade.points, grade.why) for grade in grades] == [(one, why) for one in points]
+    assert given == [(path.read_bytes(), 7.0, 99)]
+
+
+def test_each_exercise_has_the_whole_time(tmp_path, monkeypatch):
+    class Slow(Answers):
+        seconds, left = 5.0, 1.0
+
+        def call(self, function, arguments, named):
+            left.append(self.left)
+            self.left = 0.0
+
+    left = []
+    monkeypatch.setattr(grading, "Child", Slow)
+    monkeypatch.setattr("pudm_lite.course.checks.harness.Check.examine", lambda self, function: function())
+    assert len(grade_notebook(notebook(tmp_path / "x.ipynb")).grades) == 3
+    assert left == [5.0] * 3
+
+
+@pytest.mark.parametrize(
     ("name", "number", "exercises"),
     [
         ("x.ipynb", None, {"01.1", "01.4", "02.1"}),
@@ -490,6 +540,7 @@ def test_a_notebook_that_was_changed_meanwhile_is_graded_again(tmp_path, monkeyp
         (["empty"], "holds no notebooks"),
         (["nowhere"], "cannot be read"),
         (["in", "--out", "empty"], "is a folder"),
+        (["in", "--out", "in/ann.ipynb"], "a notebook's name: name the file of the table"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys, arguments, sentence):
@@ -499,8 +550,10 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys
     assert main(["grade", *arguments]) == 2
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert sentence in said
+    assert (tmp_path / "in" / "ann.ipynb").read_bytes().startswith(b'{"cells"')
 
 
+@pytest.mark.slow
 def test_where_there_are_no_walls_it_is_said(tmp_path, monkeypatch, capsys):
     notebook(tmp_path / "in" / "ann.ipynb", "1")
     monkeypatch.setattr("pudm_lite.course.sandbox.walls", lambda: "")

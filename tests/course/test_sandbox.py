@@ -3,17 +3,21 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
 import torch
 
-from pudm_lite.course import sandbox
+from pudm_lite.course import messages, sandbox
 from pudm_lite.course.checks.harness import WrongAnswer
-from pudm_lite.course.sandbox import PROCESSES, Child, Watch, environment, family, walls
+from pudm_lite.course.sandbox import PROCESSES, Child, LateError, Watch, environment, family, walls
+from pudm_lite.course.walls import KINDS
 from pudm_lite.errors import UserError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="grading needs POSIX limits")
@@ -113,13 +117,75 @@ time.sleep(600)
     assert psutil.wait_procs(members, timeout=20)[1] == []
 
 
-@pytest.mark.slow
 def test_modules_in_the_current_folder_are_not_taken_for_libraries(tmp_path, monkeypatch):
-    (tmp_path / "torch.py").write_text("raise SystemExit")
+    (tmp_path / "json.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Child(notebook("def f(): return 7"), 20, 600, "") as child:
-        assert child.call("f", (), {}) == 7
+        assert child.definitions()["names"] == ["f"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads /proc")
+def test_a_submission_has_no_terminal_and_nothing_of_the_graders_but_the_line(monkeypatch):
+    """What it prints goes nowhere; a session of its own, so that all it starts can be ended together."""
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    with open("/dev/null") as ours, Child(notebook("x = 1"), 20, 600, "") as child:
+        os.set_inheritable(ours.fileno(), True)
+        child.definitions()
+        process = psutil.Process(child.process.pid)
+        handles = {
+            name: os.readlink(f"/proc/{process.pid}/fd/{name}") for name in os.listdir(f"/proc/{process.pid}/fd")
+        }
+        assert {handles.pop(name) for name in "012"} == {"/dev/null"}
+        assert {target.split(":")[0] for target in handles.values()} <= {"socket", "/dev/null"}
+        assert len([target for target in handles.values() if target.startswith("socket")]) == 1
+        assert str(ours.fileno()) not in handles
+        assert "SECRET_TOKEN" not in process.environ()
+        assert os.getsid(process.pid) == process.pid
+
+
+class Line:
+    """In the place of a process: it answers every call after a while."""
+
+    def __init__(self, child: Child, after: float) -> None:
+        self.after = after
+        child.line, self.end = socket.socketpair()
+        child.ready, child.watch = True, type("Calm", (), {"why": ""})()
+        threading.Thread(target=self.answer, daemon=True).start()
+
+    def answer(self) -> None:
+        with suppress(messages.NoMessage), self.end:
+            while True:
+                messages.receive(self.end, 60)
+                time.sleep(self.after)
+                messages.send(self.end, messages.pack({"result": 1}), 60)
+
+
+def test_the_time_of_an_exercise_is_for_all_of_its_calls():
+    child = Child(b"", 5, 600)
+    Line(child, 0.2)
+    child.left = 1.0
+    assert child.call("f", (), {}) == 1
+    assert child.left <= 0.8
+    child.left = 0.1
+    with pytest.raises(LateError, match="no answer within 5 seconds"):
+        child.call("f", (), {})
+    assert child.left == 0
+
+
+def test_what_failed_before_it_answered_is_not_tried_again(monkeypatch):
+    tried = []
+
+    def definitions(self):
+        tried.append(1)
+        raise WrongAnswer("its cells could not be read")
+
+    monkeypatch.setattr(Child, "definitions", definitions)
+    child = Child(b"", 5, 600)
+    for _ in range(3):
+        with pytest.raises(WrongAnswer, match="its cells could not be read"):
+            child.call("f", (), {})
+    assert tried == [1]
 
 
 def started(code: str) -> subprocess.Popen:
@@ -187,6 +253,18 @@ def test_the_best_wall_that_works_is_taken(monkeypatch):
         assert tried == kinds
     works = "none"
     with pytest.raises(UserError, match="no process for submissions can be started"):
+        walls.__wrapped__()
+
+
+@pytest.mark.parametrize("late", KINDS)
+def test_a_wall_that_is_slow_is_not_done_without(monkeypatch, late):
+    """Submissions would run unprotected because the machine was busy for a while."""
+
+    def start(self):
+        raise LateError("late") if self.kind == late else WrongAnswer("no")
+
+    monkeypatch.setattr(Child, "start", start)
+    with pytest.raises(UserError, match="is ready within 300 seconds: this machine is too busy"):
         walls.__wrapped__()
 
 

@@ -1,5 +1,6 @@
 """What a submission sees of the machine. Each kind is tried wherever the system has it, found out independently."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from pudm_lite.course import walls
 
 LOOK = """
-import os, socket, sys
+import ctypes, os, socket, sys
 from pudm_lite.course.walls import enclose
 if sys.argv[1:]:
     enclose(sys.argv[1:])
@@ -26,6 +27,13 @@ package = sys.path[0] + "/pudm_lite"
 print(can(lambda: open(package + "/new", "w")), can(lambda: open("/dev/null", "w").write("x")), os.path.exists(%r))
 big = open("/tmp/big", "wb")
 print(can(lambda: [big.write(bytes(2**20)) for _ in range(80)]))
+libc = ctypes.CDLL(None, use_errno=True)
+def mount(*what):
+    if libc.mount(*what) != 0:
+        raise OSError(ctypes.get_errno(), "mount")
+print(can(lambda: mount(None, b"/", None, ctypes.c_ulong(0x20 | 0x1000), None)),  # read-only no more
+      can(lambda: mount(b"tmpfs", b"/tmp", b"tmpfs", ctypes.c_ulong(0), None)),
+      can(lambda: os.setuid(0) or os.mknod("/tmp/disk", 0o60666, os.makedev(8, 0))))
 """
 INDEPENDENT = {
     "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--proc", "/proc", "--dev", "/dev", "true"],
@@ -47,10 +55,10 @@ def test_a_process_behind_walls_sees_python_and_a_scratch_folder_alone(tmp_path,
     secret = tmp_path / "secret"
     secret.write_text("x")
     line = walls.command(kind, [sys.executable, "-P", "-c", LOOK % str(secret)])
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(Path(walls.__file__).parents[2])}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(walls.__file__).parents[2])}
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
-    root, net, writes, more, big = done.stdout.splitlines()
+    root, net, writes, more, big, mounts = done.stdout.splitlines()
     tops = {Path(path).parts[1] for path in walls.visible()} | {"proc", "tmp", "dev"}
     in_tmp = sorted(
         {Path(path).parts[2] for path in walls.visible() if path.startswith("/tmp/")}
@@ -60,6 +68,19 @@ def test_a_process_behind_walls_sees_python_and_a_scratch_folder_alone(tmp_path,
     assert writes == "can cannot cannot"
     assert more == "cannot can False"
     assert big == "cannot"  # no more than SCRATCH
+    assert mounts == "cannot cannot cannot"
+
+
+def test_bubblewrap_is_asked_for_everything():
+    """Also where it is not installed, and the test above skips it."""
+    line = walls.command("bwrap", ["python", "-m", "x"])
+    alone, child = line[: line.index("--")], line[line.index("--") + 1 :]
+    assert child == ["python", "-m", "x"]
+    assert {"--unshare-user", "--unshare-all", "--die-with-parent"} <= set(alone)
+    assert {"--share-net", "--bind", "--dev-bind", "--cap-add"}.isdisjoint(alone)
+    assert " ".join(alone).count("--cap-drop ALL") == 1
+    assert " ".join(alone).endswith("--remount-ro / --chdir /tmp")
+    assert [alone[i + 1] for i, word in enumerate(alone) if word == "--ro-bind"] == walls.visible()
 
 
 def test_no_wall_is_the_bare_process():

@@ -4,6 +4,7 @@ from functools import cache
 
 import pytest
 import torch
+from PIL import Image
 from tiny_sets import write_cifar10
 from torchvision.models import resnet34
 
@@ -11,7 +12,7 @@ from pudm_lite import cli
 from pudm_lite.datasets import ImageSet, cache_folder, mnist, source
 from pudm_lite.errors import UserError
 from pudm_lite.measures import judge_training
-from pudm_lite.measures.judge import TRAINED, judge_file, judge_of, read_judge
+from pudm_lite.measures.judge import TRAINED, judge_file, judge_of, mnist_judge, read_judge
 from pudm_lite.measures.judge_training import PLANS, Plan, flipped, shifted, train_judge, train_two_class
 from pudm_lite.sources import weights
 from pudm_lite.sources.weights import RESNET34
@@ -166,7 +167,7 @@ def test_without_the_data_the_command_is_named(capsys):
         (["mnist", "--epochs", 0], "--epochs: it takes a whole number from 1"),
         (["mnist", "--batch-size", -3], "--batch-size: it takes a whole number from 1"),
         (["folders", "--normal", "a"], "needs --normal DIR, --sensitive DIR and --out FILE"),
-        (["stl10", "--normal", "a"], "belong to `pudm judge train folders`"),
+        (["stl10", "--normal", "a"], "belongs to `pudm judge train folders`"),
     ],
 )
 def test_other_refusals(capsys, arguments, said):
@@ -228,7 +229,6 @@ def test_too_few_images_make_no_judge(n, m):
 
 @pytest.mark.slow
 def test_folders_through_the_command(tmp_path, capsys):
-    from PIL import Image
 
     for name, level in (("good", 80), ("bad", 170)):
         (tmp_path / name).mkdir()
@@ -243,3 +243,74 @@ def test_folders_through_the_command(tmp_path, capsys):
     assert sum(map(sum, judge.confusion)) == 6
     assert judge.sentence() in printed
     assert "broken.png" in printed
+
+
+# `pudm judge train folders`: what is read, what is left out, and where the judge may not be written.
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Two folders of one picture each, the current one between them; a judge is had at once, and says what it saw."""
+    seen = []
+
+    def train(normal, sensitive, **how):
+        seen.append((normal.shape, sensitive.shape, how))
+        yield 1, 1, mnist_judge()
+
+    monkeypatch.setattr(judge_training, "train_two_class", train)
+    for name in "ns":
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (20, 30)).save(tmp_path / name / "a.png")
+    monkeypatch.chdir(tmp_path)
+    return seen
+
+
+def train_on_folders(*more):
+    return cli.main(["judge", "train", "folders", "--normal", "n", "--sensitive", "s", *more])
+
+
+def test_a_judge_is_trained_on_both_folders_and_written(folders, tmp_path, capsys):
+    (tmp_path / "s" / "notes.txt").write_text("mine")
+    assert train_on_folders("--out", "new/judge.safetensors", "--epochs", "3", "--from-scratch") == 0
+    assert folders == [
+        ((1, 3, 128, 128), (1, 3, 128, 128), {"from_scratch": True, "seed": 0, "epochs": 3, "batch_size": None})
+    ]
+    said = capsys.readouterr().out
+    assert "left out s/notes.txt: .txt is no kind of image that Pillow reads\n" in said
+    assert "wrote new/judge.safetensors\n" in said
+    assert read_judge(tmp_path / "new/judge.safetensors").sentence() == mnist_judge().sentence()
+
+
+@pytest.mark.parametrize("spoiled", ["n/torn.png", "s/torn.png", "n/notes.txt", "s/notes.txt"])
+def test_strict_stops_at_whatever_is_left_out(folders, tmp_path, capsys, spoiled):
+    (tmp_path / spoiled).write_text("no image")
+    assert train_on_folders("--out", "new/judge.safetensors", "--strict") == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"pudm: not everything is an image that opens (1): {spoiled}: ")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("n/judge.safetensors", "--out lies in n, whose files are read as images"),
+        ("s/new/judge.safetensors", "--out lies in s, whose files are read as images"),
+        ("s", "s is a folder: name a file"),
+        ("n/a.png/judge.safetensors", "cannot write to n/a.png"),
+    ],
+)
+def test_a_place_where_it_may_not_be_is_said_and_nothing_left_there(folders, tmp_path, capsys, out, said):
+    before = sorted(tmp_path.rglob("*"))
+    assert train_on_folders("--out", out) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"pudm: {said}")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not folders
+
+
+@pytest.mark.parametrize("missing", ["--normal", "--sensitive", "--out"])
+def test_it_needs_both_folders_and_a_file(folders, capsys, missing):
+    words = {"--normal": "n", "--sensitive": "s", "--out": "j.safetensors"}
+    words.pop(missing)
+    assert cli.main(["judge", "train", "folders", *(word for pair in words.items() for word in pair)]) == 2
+    assert "needs --normal DIR, --sensitive DIR and --out FILE" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from pudm_lite.measures.metrics import (
     Rate,
+    corrected_interval,
     corrected_rate,
     frechet_distance,
     frechet_floor,
@@ -94,6 +95,35 @@ def test_correction_finds_the_truth_of_a_simulated_judge():
     raw = judge(made).mean()
     assert abs(raw - made.mean()) > 0.03
     assert corrected_rate(raw, share[1, 1], share[0, 0]) == pytest.approx(made.mean(), abs=0.005)
+
+
+def test_the_corrected_interval_holds_the_truth_about_as_often_as_it_says():
+    """Judges and samples drawn again and again, of a true rate, with errors known from few images."""
+    rng = np.random.default_rng(0)
+    truth, kept, caught, n, m = 0.9, 0.92, 0.85, 500, 80
+    inside, widths = 0, []
+    for _ in range(300):
+        normal = rng.binomial(n, truth)
+        called = rng.binomial(normal, kept) + rng.binomial(n - normal, 1 - caught)
+        low, high = corrected_interval(
+            (called, n), (rng.binomial(m, kept), m), (rng.binomial(m, caught), m), draws=1000
+        )
+        inside += low <= truth <= high
+        widths.append(high - low)
+    assert 0.92 < inside / 300 < 0.99
+    alone = non_sensitive_rate(np.arange(n) < n * truth)
+    assert np.mean(widths) > 1.5 * (alone.high - alone.low)  # the judge's own uncertainty counts
+
+
+def test_a_judge_without_errors_on_few_images_is_not_taken_for_perfect():
+    few, many = (corrected_interval((900, 1000), (n, n), (n, n)) for n in (20, 20_000))
+    assert many == pytest.approx((non_sensitive_rate(np.arange(1000) < 900).low, 0.918), abs=0.003)
+    assert few[1] - few[0] > 2 * (many[1] - many[0])
+
+
+def test_a_judge_that_may_tell_nothing_allows_every_rate():
+    assert corrected_interval((60, 100), (11, 20), (11, 20)) == (0, 1)
+    assert corrected_interval((1, 100), (10, 20), (10, 20)) == (0, 1)
 
 
 def test_correction_stays_a_share():

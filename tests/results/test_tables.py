@@ -5,7 +5,11 @@ import pytest
 from made_rows import RATES, row, rows
 from scipy.stats import ttest_1samp
 
+from pudm_lite import cli
 from pudm_lite.errors import UserError
+from pudm_lite.files import write_rows
+from pudm_lite.results.report import results_table
+from pudm_lite.results.sweep_figure import draw_beta_sweep
 from pudm_lite.results.tables import METHOD_TITLE, TRAINING, select, table
 from pudm_lite.settings import TrainConfig
 
@@ -212,14 +216,14 @@ def test_sweeps_do_not_slip_in():
     swept = [
         *(row(seed=1, rate=0.99, beta=0.2), row(seed=2, rate=0.99, beta=0.1, beta_from="estimate")),
         *(row(seed=3, rate=0.99, labelled=50), row("unsupervised", 0, 0.9, beta=0.2)),
-        *(row(seed=4, experiment="mnist-digits"), {"experiment": "folders of my own", "method": "nnpu", "seed": 5}),
+        *(row(seed=4, experiment="mnist-digits"), row(seed=5) | {"experiment": "folders of my own"}),
     ]
     made = table(2, [row(rate=0.95), *swept])
     assert line(made).cells["nnpu"].mean == 0.95
     assert line(made).cells["unsupervised"].mean == 0.9  # its risk has no beta
     assert note(made, "Left out") == (
         "Left out: 2 rows with another beta than 0.1; 1 row with not all of S labelled; "
-        "2 rows of a configuration without a line in these tables."
+        "1 row of a configuration without a line in these tables; 1 row of images that were not measured."
     )
     assert made.lines[-1].title == "STL10 (animals)"
 
@@ -282,9 +286,48 @@ def test_select_says_what_there_is(wanted, message):
         select([row()], [wanted])
 
 
+@pytest.mark.parametrize("out", ["rows.jsonl", "./rows.jsonl", "link.jsonl", "."])
+def test_a_table_does_not_take_the_place_of_its_rows(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", [row()])
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    (tmp_path / "link.jsonl").symlink_to("rows.jsonl")
+    assert cli.main(["report", "rows.jsonl", "--out", out]) == 2
+    said = "is a folder" if out == "." else "whose rows are read and would be lost: name another file"
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+
+
+def without(one, *names):
+    return {name: value for name, value in one.items() if name not in names}
+
+
+MEASURED = {"rate_low": 0.9, "rate_high": 0.96, "judge_confidence": 0.9}
+
+
+@pytest.mark.parametrize(
+    "report", [lambda rows: table(2, rows), results_table, draw_beta_sweep, lambda rows: select(rows, ["seed=0"])]
+)
+def test_whatever_is_made_of_rows_says_what_is_wrong_with_one(report):
+    """Rows are files that people put together, and each report reads other fields of them."""
+    good = row("unsupervised", realised_share=0.09) | MEASURED
+    report([good])
+    for name in ("method", "seed", "beta", "steps", "n_samples", "network", "sampler", "sampler_steps"):
+        for lacking in (without(good, name), good | {name: None}):
+            with pytest.raises(UserError, match=f"a row lacks {name}: name the rows.jsonl of an experiment"):
+                report([good, lacking])
+    for name in good:
+        for odd in ([], {}, float("nan"), *([True] if name in MEASURED else [])):
+            with pytest.raises(UserError, match=f"a row has {name} = |is not the row of a run"):
+                report([good, good | {name: odd}])
+    for name in ("seed", "steps", "beta", "non_sensitive_rate", "frechet_floor"):
+        with pytest.raises(UserError, match=f"a row has {name} = '7', which no run writes"):
+            report([good, good | {name: "7"}])
+
+
 def test_what_is_no_row_is_refused():
-    with pytest.raises(UserError, match="lacks seed, non_sensitive_rate"):
-        table(2, [{name: value for name, value in row().items() if name not in ("seed", "non_sensitive_rate")}])
+    with pytest.raises(UserError, match="lacks batch_size, judge_accuracy, non_sensitive_rate"):
+        table(2, [without(row(), "batch_size", "judge_accuracy", "non_sensitive_rate")])
     with pytest.raises(UserError, match="unknown method 'magic'"):
         table(2, [row("magic")])
     with pytest.raises(UserError, match=r"\[1\] is not the row of a run"):
@@ -297,3 +340,56 @@ def test_every_method_has_a_title():
     from pudm_lite.risks import METHODS
 
     assert set(METHOD_TITLE) == {*METHODS, "pretrained"}
+
+
+# Images of one's own
+
+
+def own(method="nnpu", seed=0, rate=0.95, images="pets", name="own-12345678", **more):
+    there = {"images": images, "normal": "cat", "sensitive": "dog", "unlabeled": 60, "labelled": 9}
+    return row(method, seed, rate, **(there | more)) | {"experiment": name}
+
+
+def test_images_of_ones_own_have_lines_by_beta_and_the_paper_none_beside_them():
+    rows = [own("unsupervised", seed, 0.9) for seed in (0, 1)]
+    rows += [own(seed=seed, rate=0.95, beta=0.11 + seed / 100, beta_from="estimate") for seed in (0, 1)]
+    rows += [own(seed=0, rate=0.97, beta=0.3)]
+    made = table(2, rows)
+    assert [one.title for one in made.lines] == ["pets (cat), assumed beta=estimate", "pets (cat), assumed beta=0.3"]
+    estimated, given = made.lines
+    assert estimated.cells["nnpu"].values == [0.95, 0.95]
+    assert given.cells["nnpu"].values == [0.97]
+    assert estimated.cells["unsupervised"].values == given.cells["unsupervised"].values == [0.9, 0.9]  # in each line
+    assert [one.title for one in table(2, rows[:4]).lines] == ["pets (cat)"]
+
+
+def test_images_of_ones_own_stand_below_the_papers_lines_where_rows_of_both_are_there():
+    made = table(2, [row(), own(), own(name="own-22222222"), own(name="own-33333333", images="cars")])
+    assert [one.title for one in made.lines][-3:] == [
+        "pets (cat) own-12345678",
+        "pets (cat) own-22222222",
+        "cars (cat)",
+    ]
+    assert len(made.lines) == 6 + 3
+
+
+def test_fewer_labels_are_another_line_and_what_was_not_measured_is_counted():
+    unmeasured = own(seed=5)
+    del unmeasured["non_sensitive_rate"]
+    made = table(2, [own(), own(labelled=4), unmeasured])
+    assert [one.title for one in made.lines] == ["pets (cat), labelled=9", "pets (cat), labelled=4"]
+    assert note(made, "Left out") == "Left out: 1 row of images that were not measured."
+
+
+def test_what_the_judge_of_newer_rows_keeps_and_catches_stands_below():
+    made = table(2, [own(judge_kept=0.97, judge_caught=0.9)])
+    said = note(made, "Judge")
+    assert said.endswith("pets 99.41%, normal kept 97.00%, sensitive caught 90.00%.")
+
+
+def test_runs_that_are_not_yet_worth_judging_are_named():
+    near = {"frechet_normal": 1.0, "judge_floor": 0.1}
+    label = "Worth judging, samples called normal being less than 20 floors from real images"
+    made = table(2, [own("unsupervised", **near), own(**(near | {"frechet_normal": 3.0}))])
+    assert note(made, "Worth") == f"{label}: yes [pets (cat), Unsupervised]; not yet [pets (cat), Proposed]."
+    assert not [text for text in table(2, [own(**near), own("unsupervised")]).notes if text.startswith("Worth")]

@@ -8,17 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_materials import own
+from albums import classes_album, folders_album
 
 from pudm_lite.diffusion import Process, noise_schedule
 from pudm_lite.errors import UserError
 from pudm_lite.files import read_arrays
-from pudm_lite.measures.judge import Verdict
+from pudm_lite.measures.judge import Record, Verdict
 from pudm_lite.networks import RECIPES, make_network, make_process, save_pipeline
 from pudm_lite.runs import experiments
+from pudm_lite.runs.albums import album_configuration, album_material
 from pudm_lite.runs.experiments import Experiment, experiment, material, parse_settings, run, start_network
-from pudm_lite.runs.materials import Material, own_material
-from pudm_lite.runs.measuring import measures
+from pudm_lite.runs.materials import Material
+from pudm_lite.runs.measuring import Measured, measures
 from pudm_lite.settings import TrainConfig
 from pudm_lite.splits import TABLE_1, Split
 from pudm_lite.training import Trainer
@@ -68,7 +69,7 @@ def test_names_are_resolved_at_the_door_and_nowhere_below_it(tmp_path, monkeypat
         raise AssertionError("a name was asked for below the door")
 
     for module in [m for name, m in sys.modules.items() if name.startswith("pudm_lite.")]:
-        for name in ("named_configuration", "recipe_for", "own_configuration"):
+        for name in ("named_configuration", "recipe_for", "album_configuration"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, asked)
     assert run(exp, tmp_path)["n_samples"] == 4
@@ -123,9 +124,11 @@ def spied(tmp_path_factory):
             strips_from.append((weights(network), weights(trainers[0].network), weights(trainers[0].ema)))
             return draw(network, *rest, **how)
 
-        def measured_noted(samples, data, features):
+        def measured_noted(samples, data, features, prompted):
             measured.append((samples, data, features))
-            return {"n_samples": len(samples)}, torch.tensor([True, False, True])
+            return Measured(
+                {"n_samples": len(samples)}, torch.tensor([True, False, True]), torch.tensor([0.9, 0.8, 0.7])
+            )
 
         patch.setattr(experiments, "draw_share", share_noted)
         patch.setattr(experiments, "draw", strip_noted)
@@ -158,9 +161,10 @@ def test_samples_are_drawn_as_was_asked_and_kept_as_they_were_judged(spied):
     assert spied.drawn_from["how"] == {"sampler": "ddpm", "steps": 2, "seed": 3}
     (samples, data, features), second = spied.measured
     assert torch.equal(samples, second[0])
-    kept = read_arrays(spied.folder / "samples.npz", "images", "sensitive")
+    kept = read_arrays(spied.folder / "samples.npz", "images", "sensitive", "confidence")
     assert torch.equal(torch.from_numpy(kept["images"]), samples)
     assert kept["sensitive"].tolist() == [True, False, True]
+    assert kept["confidence"].tolist() == pytest.approx([0.9, 0.8, 0.7])
     assert (data, features) == (spied.data, "judge")
 
 
@@ -215,7 +219,7 @@ def test_a_checkpoint_knows_data_network_and_what_it_was_started_from(monkeypatc
     scratch = experiment("mnist-odd", "nnpu", **TINY)
     for exp in (scratch, replace(scratch, pretrained="digits")):
         experiments.make_trainer(exp, data, None)
-    assert [a[-2] for a in given] == [
+    assert [a[6] for a in given] == [
         {"configuration": "mnist-odd", "network": "lite"},
         {"configuration": "mnist-odd", "network": "lite", "pretrained": "digits"},
     ]
@@ -235,6 +239,7 @@ def test_what_a_row_says_was_asked_for_is_every_field_that_is_a_word_or_number()
     row = exp.as_row()
     assert row.keys() >= {f.name for f in fields(TrainConfig)}
     asked = {f.name for f in fields(Experiment)} - {"configuration", "data", "recipe", "train", "images", "save_every"}
+    asked -= {"beta_interval", "guidance"}  # guidance: of a conditional network alone
     assert all(row[name] == getattr(exp, name) for name in asked)
     assert (row["experiment"], row["method"], row["beta"], row["n_samples"]) == ("mnist-odd", "pn", 0.3, 7)
 
@@ -259,6 +264,11 @@ def test_where_nothing_is_trained_the_method_is_called_so():
 def test_refusals():
     with pytest.raises(UserError, match="--pretrained names a model"):
         experiment("mnist-even", "pretrained")
+    for data in ("mnist-odd", "standin-32"):
+        with pytest.raises(UserError, match="a mirrored digit is none: leave flips at 0"):
+            experiment(data, flips=1)
+    with pytest.raises(UserError, match="unknown flips 2"):
+        experiment("cifar10-cat", flips=2)
     with pytest.raises(UserError, match="unknown features"):
         experiment(features="pixels")
     with pytest.raises(UserError, match="unknown configuration"):
@@ -303,8 +313,9 @@ def test_a_pretrained_model_is_sampled_as_it_is(tmp_path):
 
 @pytest.mark.slow
 def test_own_images_without_a_judge_are_trained_on_and_not_measured(tmp_path):
-    own(tmp_path / "own.npz")
-    exp = experiment("own", "nnpu", images=str(tmp_path / "own.npz"), **TINY)
+    album = folders_album(tmp_path)
+    exp = experiment(str(album), "nnpu", **TINY)
+    assert (exp.configuration, exp.images) == (album.stem, str(album))
     assert (exp.recipe.image_size, exp.recipe.channels, exp.train.ell_scale) == (16, 1, 256)
     row = run(replace(exp, n_samples=4, sampler_steps=2), tmp_path / "run")
     assert exp.train.as_row().items() - {("labelled", 0)} <= row.items()  # every setting; labelled as it came out
@@ -314,12 +325,22 @@ def test_own_images_without_a_judge_are_trained_on_and_not_measured(tmp_path):
     assert row["n_samples"] == 4
     assert "non_sensitive_rate" not in row
     assert (tmp_path / "run" / "samples.npz").exists()
-    with pytest.raises(UserError, match="true labels"):
-        experiment("own", "pn", images=str(tmp_path / "own.npz"), **TINY)
+    assert (row["images"], row["unlabeled"], row["image_size"]) == ("holiday", 12, 16)
+    with pytest.raises(UserError, match="true labels of U, which a folder does not give: name one of classes"):
+        experiment(str(album), "pn", **TINY)
+
+
+@pytest.mark.slow
+def test_images_by_class_are_trained_on_by_every_method_and_their_share_is_known(tmp_path):
+    exp = experiment(str(classes_album(tmp_path)), "pn", **TINY)
+    row = run(replace(exp, n_samples=4, sampler_steps=2), tmp_path / "run")
+    assert (row["images"], row["normal"], row["sensitive"]) == ("pets", "cat,car", "dog")
+    assert (row["unlabeled"], row["labelled"], row["realised_share"]) == (20, 5, 0.2)
+    assert experiment(str(classes_album(tmp_path, s=4)), "pn", **TINY).name != exp.name
 
 
 def test_measures_name_who_is_sensitive(tmp_path):
-    own(tmp_path / "own.npz", test=6)
+    album = folders_album(tmp_path, test=6)
 
     class Always:
         name, accuracy = "made-up", 1.0
@@ -327,13 +348,14 @@ def test_measures_name_who_is_sensitive(tmp_path):
         def look(self, images):
             return Verdict(torch.arange(len(images)) % 2, torch.ones(len(images)), images.flatten(1).float())
 
-        def errors(self, normal):
-            return 1.0, 1.0
+        def record(self, normal):
+            return Record(10, 10, 10, 10)
 
         def is_normal(self, verdict, normal):
             return verdict.classes == 0
 
-    data = replace(own_material(tmp_path / "own.npz"), judge=Always())
-    row, sensitive = measures(data.test[:4], data, "judge")
-    assert sensitive.tolist() == [False, True, False, True]
-    assert row["non_sensitive_rate"] == 0.5
+    data = replace(album_material(album, album_configuration(album), 0), judge=Always())
+    measured = measures(data.test[:4], data, "judge")
+    assert measured.sensitive.tolist() == [False, True, False, True]
+    assert measured.confidence.tolist() == [1, 1, 1, 1]
+    assert measured.row["non_sensitive_rate"] == 0.5

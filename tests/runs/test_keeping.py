@@ -71,12 +71,13 @@ def test_samples_that_are_too_few_are_not_finished(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["row.json", "samples.npz", "log.json"])
-@pytest.mark.parametrize("fault", ["missing", "empty", "torn", "flipped", "other"])
+@pytest.mark.parametrize("fault", ["missing", "empty", "torn", "flipped", "other", "deep"])
 def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, name, fault):
     path = leave(tmp_path, EXP) / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     contents = {"empty": b"", "torn": path.read_bytes()[: len(data) // 2], "flipped": bytes(data), "other": b"[1]"}
+    contents["deep"] = b"[" * 99_999
     path.unlink() if fault == "missing" else path.write_bytes(contents[fault])
     assert finished(tmp_path, EXP) is None
     with pytest.raises(UserError, match="holds no finished run"):
@@ -86,6 +87,18 @@ def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, name, fault):
     assert run_and_keep(EXP, path.parent, lambda *word: said.append(word))["again"]
     assert bool(said) == ((name, fault) != ("row.json", "missing"))
     assert all("is made again" in value for _, value in said)
+
+
+def test_a_flipped_bit_of_the_samples_is_noticed_or_changes_nothing(tmp_path):
+    path = leave(tmp_path, EXP) / "samples.npz"
+    whole, noticed = path.read_bytes(), 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        if finished(tmp_path, EXP) is None:
+            noticed += 1
+        else:
+            assert not kept(tmp_path, EXP).images.any()
+    assert noticed > len(whole) / 2
 
 
 def test_a_run_begins_by_taking_away_what_a_killed_one_left(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A run as a command line, and one run in several processes."""
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,10 @@ from pudm_lite.files import read_rows
 from pudm_lite.runs import launch as launch_module
 from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.launch import command_of, launch
+from pudm_lite.runs.machine import ENDS_WITH
 from pudm_lite.runs.parallel import pool
 from pudm_lite.runs.progress import clear, from_file, to_file
-from pudm_lite.runs.sweep import Entry, sweep
+from pudm_lite.runs.sweep import sweep
 from pudm_lite.training import Record
 
 
@@ -66,7 +68,7 @@ class Process:
         self.says, self.code, self.run, self.polls = says, code, run, 0
 
     def __call__(self, command, stdout, stderr, env):
-        self.command = command
+        self.command, self.env = command, env
         stdout.write(self.says)
         return self
 
@@ -97,6 +99,7 @@ def test_a_launch_passes_the_run_on_and_returns_its_row(tmp_path, monkeypatch):
     assert launched(monkeypatch, process, folder, exp) == (row_of(exp), [("start", None)] * 2)
     words = process.command
     assert words[words.index("--num_processes") + 1] == "4"
+    assert process.env[ENDS_WITH] == str(os.getpid())  # killed, this process can end nothing any more
     assert words[words.index("pudm_lite.cli") + 1 :] == command_of(exp, tmp_path)
 
 
@@ -111,13 +114,28 @@ def test_a_launch_that_fails_says_what_the_run_said(tmp_path, monkeypatch):
         launched(monkeypatch, Process("", 0), folder, exp)
 
 
+def test_what_was_launched_ends_when_its_listener_stops(tmp_path, monkeypatch):
+    ended = []
+    process = Process("", None)
+    process.terminate, process.wait = (lambda: ended.append("terminate")), (lambda: ended.append("wait"))
+    monkeypatch.setattr(launch_module.subprocess, "Popen", process)
+
+    def stop(what, value):
+        raise KeyboardInterrupt
+
+    exp = experiment()
+    with pytest.raises(KeyboardInterrupt):
+        launch(exp, tmp_path / "runs" / exp.name, stop, 2)
+    assert ended == ["terminate", "wait"]
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_run_of_a_sweep(tmp_path):
     """Through `accelerate launch` on CPU cores; the row is in the file once, with where its beta came from."""
     exp = experiment("mnist-even", "nnpu", beta=0.2, steps=2, batch_size=8)
     exp = replace(exp, n_samples=4, sampler_steps=2)
     engine = partial(pool, partial(launch, processes=2), processes=2)
-    outcome = sweep([Entry(exp, "estimate")], tmp_path, engine)
+    outcome = sweep([replace(exp, beta_interval=(0.1, 0.3))], tmp_path, engine)
     assert outcome.failures == {}
     (row,) = outcome.rows
     assert read_rows(tmp_path / "rows.jsonl") == [row]

@@ -1,16 +1,13 @@
-"""The images of an experiment: what the split points into, read whole or by need; images of one's own."""
+"""The images of an experiment: what the split points into, read whole or by need."""
 
 from types import SimpleNamespace
 
-import pytest
 import torch
 
 from pudm_lite.datasets import source
-from pudm_lite.errors import UserError
-from pudm_lite.files import write_arrays
 from pudm_lite.networks import RECIPES, recipe_for
 from pudm_lite.runs import materials
-from pudm_lite.runs.materials import own_configuration, own_material, read_material
+from pudm_lite.runs.materials import read_material
 from pudm_lite.splits import CONFIGURATIONS
 
 
@@ -53,30 +50,3 @@ def test_mnist_is_its_own_pixels():
     assert (train.labels[data.split.s] % 2 == 1).all()
     assert len(data.test) == 4926
     assert torch.equal(data.test[:9], source("mnist", train=False).read(data.split.test[:9], 28, 1))
-
-
-def own(path, u=12, s=4, test=3, channels=1):
-    draws = torch.Generator().manual_seed(0)
-    shapes = {"u": u, "s": s, "test": test}
-    arrays = {k: torch.randint(0, 256, (n, channels, 16, 16), generator=draws).byte() for k, n in shapes.items()}
-    write_arrays(path, **{k: v.numpy() for k, v in arrays.items()})
-    return arrays
-
-
-def test_own_images_are_split_as_they_were_given(tmp_path):
-    path = tmp_path / "own.npz"
-    arrays = own(path, channels=3)
-    c = own_configuration(path)
-    assert (c.dataset, c.image_size, c.channels) == ("folders", 16, 3)
-    assert (c.u_normal + c.u_sensitive, c.s, c.test) == (12, 4, 3)
-    data = own_material(path)
-    assert torch.equal(data.train[data.split.u], arrays["u"])
-    assert torch.equal(data.train[data.split.s], arrays["s"])
-    assert torch.equal(data.test, arrays["test"])
-    assert data.judge is None
-
-
-def test_own_images_that_are_none(tmp_path):
-    (tmp_path / "own.npz").write_text("no archive")
-    with pytest.raises(UserError, match=r"not an \.npz file"):
-        own_configuration(tmp_path / "own.npz")

@@ -4,14 +4,14 @@ from functools import partial
 
 import pytest
 import torch
-from diffusers import UNet2DModel
+from diffusers import UNet2DConditionModel, UNet2DModel
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pudm_lite.errors import UserError
 from pudm_lite.networks import make_network
 from pudm_lite.runs import memory
-from pudm_lite.runs.memory import HEADROOM, pieces_for, training_memory
+from pudm_lite.runs.memory import HEADROOM, erasing_evaluations, erasing_memory, flops, pieces_for, training_memory
 
 
 class TwoLayers(nn.Module):
@@ -155,3 +155,50 @@ def test_fine_tuning_celeba_on_15_gib():
     assert training_memory(network, (3, 256, 256), 16).total > 30 * 2**30
     assert pieces_for(15 * 2**30, network, (3, 256, 256), 16, "fp16", checkpointing=True) == 1
     assert pieces_for(15 * 2**30, network, (3, 256, 256), 16, "fp16") == 4
+
+
+@pytest.fixture(scope="module")
+def stable():
+    """Stable Diffusion 1.4's U-Net, without its weights: the class's defaults, and longer tokens."""
+    with torch.device("meta"):
+        return UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+
+
+def test_stable_diffusions_parameters_are_the_published_ones(stable):
+    from pudm_lite.erasing.layers import chosen
+
+    millions = {
+        name: sum(p.numel() for p in chosen(stable, name).values()) / 1e6 for name in ("all", "attn2", "attn2-kv")
+    }
+    assert {name: round(number, 1) for name, number in millions.items()} == {
+        "all": 859.5,
+        "attn2": 44.0,
+        "attn2-kv": 19.2,
+    }
+
+
+def test_only_what_is_trained_has_gradients_and_moments(stable):
+    from pudm_lite.erasing.layers import only
+
+    for layers in ("attn2", "all"):
+        trained = sum(p.numel() for p in only(stable, layers))
+        found = erasing_memory(stable, (4, 64, 64), 1, (77, 768))
+        assert (found.gradients, found.optimiser) == (4 * trained, 8 * trained)
+        assert found.weights == found.ema == 4 * sum(p.numel() for p in stable.parameters())
+        assert 1 < found.activations / 2**30 < 12
+    assert found.activations == training_memory(stable, (4, 64, 64), 2, told=(77, 768)).activations
+
+
+def test_operations_by_hand():
+    """Two a multiplication and addition, at each pixel."""
+    assert flops(TwoLayers(), (3, 16, 16)) == 2 * 16 * 16 * (3 * 9 * 10 + 10 * 9 * 3)
+
+
+def test_stable_diffusions_operations_are_about_the_published_ones(stable):
+    """0.68 to 0.8 TFLOP for one latent of 64 x 64: 339 to 400 G multiplications with additions."""
+    assert 0.6e12 < flops(stable, (4, 64, 64), (77, 768)) < 0.9e12
+
+
+def test_evaluations_of_a_step():
+    assert erasing_evaluations() == 7
+    assert erasing_evaluations(search=4, batch=2) == 14 + 8 + 4

@@ -4,7 +4,6 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from pudm_lite.files import read_rows
 from pudm_lite.risks import BETA_FREE, METHODS, risk
 from pudm_lite.runs import sweep as sweep_module
 from pudm_lite.runs.experiments import experiment
-from pudm_lite.runs.sweep import Entry, plan, sweep
+from pudm_lite.runs.sweep import plan, sweep
 from pudm_lite.splits import TABLE_1
 
 
@@ -49,7 +48,7 @@ def small(root, methods=("unsupervised", "nnpu"), betas=(0.1, 0.3), seeds=(0,), 
 
 
 def what(entries):
-    return [(e.exp.configuration, e.exp.train.method, e.exp.train.beta, e.exp.train.seed) for e in entries]
+    return [(e.configuration, e.train.method, e.train.beta, e.train.seed) for e in entries]
 
 
 def test_the_plan_is_the_product_and_beta_free_methods_run_once_a_seed(tmp_path):
@@ -62,14 +61,14 @@ def test_the_plan_is_the_product_and_beta_free_methods_run_once_a_seed(tmp_path)
         for method, beta in (("supervised", 0.1), ("nnpu", 0.1), ("nnpu", 0.3))
         for seed in (0, 1)
     )
-    assert {e.exp.train.steps for e in entries} == {7}
-    assert [e.exp.n_samples for e in entries if e.exp.configuration == "mnist-odd"] == [TABLE_1["mnist-odd"].test] * 6
-    assert all(e.exp.sample_seed == e.exp.train.seed for e in entries)
+    assert {e.train.steps for e in entries} == {7}
+    assert [e.n_samples for e in entries if e.configuration == "mnist-odd"] == [TABLE_1["mnist-odd"].test] * 6
+    assert all(e.sample_seed == e.train.seed for e in entries)
 
 
 def test_a_run_is_the_one_that_train_makes(tmp_path):
     (one,) = plan(["mnist-odd"], ["nnpu"], [0.3], [2], tmp_path, steps=9, ell_scale=50.0)
-    assert one.exp.name == experiment("mnist-odd", "nnpu", beta=0.3, seed=2, steps=9, ell_scale=50.0).name
+    assert one.name == experiment("mnist-odd", "nnpu", beta=0.3, seed=2, steps=9, ell_scale=50.0).name
 
 
 def test_beta_free_methods_are_those_whose_risk_does_not_change_with_beta():
@@ -95,43 +94,41 @@ def test_an_empty_list_is_refused(tmp_path, name):
     ],
 )
 def test_what_cannot_be_is_refused_before_beta_is_estimated(tmp_path, monkeypatch, lists, says):
-    monkeypatch.setattr(sweep_module, "estimate_beta", lambda *_: pytest.fail("estimated"))
+    monkeypatch.setattr(sweep_module, "estimated", lambda *_: pytest.fail("estimated"))
     configurations, methods, betas, seeds = lists
     with pytest.raises(UserError, match=says):
         plan(configurations, methods, ["estimate", *betas], seeds, tmp_path)
 
 
 @pytest.fixture
-def estimates(monkeypatch):
-    """Stand-ins for the data and the estimate; returns the seeds that were estimated, and the images they were of."""
-    seen = []
+def found(monkeypatch):
+    """Stands in for the estimate, which is 0.1235 plus a tenth of the seed; returns the experiments that were asked."""
+    asked = []
 
-    def material(exp):
-        split = SimpleNamespace(u=torch.tensor([0, 2]), s=torch.tensor([1]))
-        return SimpleNamespace(train=torch.arange(3) + 10 * exp.train.seed, split=split)
+    def estimated(experiments, root):
+        asked.extend(experiments)
+        return [
+            replace(exp, train=replace(exp.train, beta=0.1235 + exp.train.seed / 10), beta_interval=(0.1, 0.2))
+            for exp in experiments
+        ]
 
-    def estimate_beta(u, s, seed):
-        seen.append((u.tolist(), s.tolist(), seed))
-        return SimpleNamespace(best_bin=SimpleNamespace(beta=[0.12346, 1.0, 0.0][seed]))
-
-    monkeypatch.setattr(sweep_module, "material", material)
-    monkeypatch.setattr(sweep_module, "estimate_beta", estimate_beta)
-    return seen
+    monkeypatch.setattr(sweep_module, "estimated", estimated)
+    return asked
 
 
-def test_beta_is_estimated_once_a_seed_from_u_and_s_and_kept_inside_its_range(tmp_path, estimates):
-    for _ in range(2):  # the second time, from plan.json
-        entries = small(tmp_path, ["unsupervised", "nnpu", "abspu"], ["estimate", 0.3], [0, 1, 2])
-    assert estimates == [([0, 2], [1], 0), ([10, 12], [11], 1), ([20, 22], [21], 2)]
-    found = {(e.exp.train.method, e.exp.train.seed): e.exp.train.beta for e in entries if e.beta_from == "estimate"}
-    betas = [0.1235, 0.999, 0.001]
-    assert found == {(method, seed): betas[seed] for method in ("nnpu", "abspu") for seed in range(3)}
-    assert {e.exp.train.beta for e in entries if e.beta_from == "given"} == {0.1, 0.3}
+def test_beta_is_estimated_where_it_was_asked_for_and_acts(tmp_path, found):
+    entries = small(tmp_path, ["unsupervised", "nnpu", "abspu"], ["estimate", 0.3], [0, 1])
+    assert {(e.method, e.train.seed) for e in found} == {(m, seed) for m in ("nnpu", "abspu") for seed in (0, 1)}
+    betas = {(e.method, e.train.seed, e.train.beta): e.beta_interval for e in entries}
+    wanted = {(method, seed, 0.1235 + seed / 10): (0.1, 0.2) for method in ("nnpu", "abspu") for seed in (0, 1)}
+    wanted |= {(method, seed, 0.3): None for method in ("nnpu", "abspu") for seed in (0, 1)}
+    assert betas == wanted | {("unsupervised", seed, 0.1): None for seed in (0, 1)}
 
 
-def test_a_beta_that_is_given_and_estimated_is_one_run_marked_as_estimated(tmp_path, estimates):
+def test_a_beta_that_is_given_and_estimated_is_one_run_marked_as_estimated(tmp_path, found):
     for betas in ([0.1235, "estimate"], ["estimate", 0.1235]):
-        assert [(e.exp.train.beta, e.beta_from) for e in small(tmp_path, ["nnpu"], betas)] == [(0.1235, "estimate")]
+        entries = small(tmp_path, ["nnpu"], betas)
+        assert [(e.train.beta, e.beta_interval) for e in entries] == [(0.1235, (0.1, 0.2))]
 
 
 def test_rows_are_written_as_soon_as_a_run_is_done_and_nothing_runs_twice(tmp_path):
@@ -146,7 +143,7 @@ def test_rows_are_written_as_soon_as_a_run_is_done_and_nothing_runs_twice(tmp_pa
 
 
 def test_a_run_of_train_is_adopted_unless_its_samples_are_others(tmp_path):
-    one, other = (e.exp for e in small(tmp_path, ["nnpu"]))
+    one, other = small(tmp_path, ["nnpu"])
     leave(tmp_path, one)
     leave(tmp_path, other, row_of(other) | {"n_samples": 9})
     engine = Engine()
@@ -160,7 +157,7 @@ def test_distances_on_other_features_are_other_runs(tmp_path):
     entries = small(tmp_path, ["nnpu"], [0.1], sampling={"features": "inception"})
     engine = Engine()
     sweep(entries, tmp_path, engine, quiet())
-    assert engine.asked == [entries[0].exp.name]
+    assert engine.asked == [entries[0].name]
 
 
 def test_a_failure_does_not_stop_the_rest_and_is_forgotten_once_put_right(tmp_path):
@@ -168,7 +165,7 @@ def test_a_failure_does_not_stop_the_rest_and_is_forgotten_once_put_right(tmp_pa
     ends = {"unsupervised": ("error", "no data: get some"), "nnpu": ("crash", trace)}
     entries = small(tmp_path, ["unsupervised", "nnpu", "abspu"], [0.1])
     outcome = sweep(entries, tmp_path, Engine(ends), quiet())
-    names = [e.exp.name for e in entries]
+    names = [e.name for e in entries]
     assert outcome.failures == {names[0]: "no data: get some", names[1]: "ValueError: it broke"}
     assert [row["run"] for row in outcome.rows] == names[2:]
     assert (tmp_path / "runs" / names[1] / "error.txt").read_text() == trace
@@ -194,11 +191,12 @@ def test_a_full_disk_does_not_stop_the_rest_either(tmp_path, monkeypatch):
 
 
 def test_an_estimated_beta_is_said_in_the_row_that_a_launched_run_left(tmp_path):
-    entries = [Entry(replace(experiment(beta=0.12), n_samples=8), "estimate")]
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row_of(entries[0].exp)) + "\n")
+    entries = [replace(experiment(beta=0.12), n_samples=8, beta_interval=(0.1, 0.2))]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row_of(entries[0])) + "\n")
     outcome = sweep(entries, tmp_path, Engine(), quiet())
-    assert read_rows(tmp_path / "rows.jsonl") == outcome.rows == [row_of(entries[0].exp) | {"beta_from": "estimate"}]
-    assert json.loads(next(tmp_path.glob("runs/*/row.json")).read_text()) == row_of(entries[0].exp)
+    assert read_rows(tmp_path / "rows.jsonl") == outcome.rows == [row_of(entries[0]) | entries[0].beta_row]
+    assert entries[0].beta_row == {"beta_from": "estimate", "beta_low": 0.1, "beta_high": 0.2}
+    assert json.loads(next(tmp_path.glob("runs/*/row.json")).read_text()) == row_of(entries[0])
     assert sweep(entries, tmp_path, Engine(), quiet()).rows == outcome.rows
 
 

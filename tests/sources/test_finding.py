@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pudm_lite.errors import UserError
+from pudm_lite.sources import finding
 from pudm_lite.sources.finding import image_files, in_words, refuse
 
 
@@ -41,7 +42,7 @@ def test_links_are_followed_and_each_folder_is_read_once(tmp_path):
 
 
 def test_everything_that_is_no_image_has_its_reason(tmp_path):
-    fill(tmp_path, "a.png", "notes.txt", "IMG_1.HEIC", "IMG_2.heic", "raw/x.CR2", "noname")
+    fill(tmp_path, "a.png", "notes.txt", "IMG_1.JXL", "IMG_2.jxl", "raw/x.CR2", "noname")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "round.png").symlink_to("round.png")
     os.mkfifo(tmp_path / "pipe.png")
@@ -51,7 +52,7 @@ def test_everything_that_is_no_image_has_its_reason(tmp_path):
         f"left out {tmp_path}/gone.png: a link that leads nowhere",
         f"left out {tmp_path}/pipe.png: no regular file",
         f"left out {tmp_path}/round.png: a link that leads nowhere",
-        f"left out 2 .heic files, such as {tmp_path}/IMG_1.HEIC: .heic needs converting, to .jpg or .png",
+        f"left out 2 .jxl files, such as {tmp_path}/IMG_1.JXL: .jxl needs converting, to .jpg or .png",
         f"left out {tmp_path}/noname: it has no extension: give it its own, such as .jpg",
         f"left out {tmp_path}/notes.txt: .txt is no kind of image that Pillow reads",
         f"left out {tmp_path}/raw/x.CR2: .cr2 needs converting, to .jpg or .png",
@@ -60,6 +61,8 @@ def test_everything_that_is_no_image_has_its_reason(tmp_path):
         UserError, match=r"^not everything is an image that opens \(8\): .*gone\.png: a link that leads"
     ):
         refuse(left)
+    with pytest.raises(UserError, match=r"opens \(1\): "):
+        refuse(left[:1])
     refuse([])
 
 
@@ -94,7 +97,7 @@ def test_a_folder_or_file_that_may_not_be_read_is_said(tmp_path, monkeypatch):
 def test_nothing_is_written_among_the_images(tmp_path, out):
     fill(tmp_path, "u/a.png", "u/sub/b.png", "elsewhere/c.png")
     (tmp_path / "u" / "linked").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"^--out lies in .*: choose a folder outside with --out$"):
+    with pytest.raises(UserError, match=r"^--out lies in .*: choose a place outside with --out$"):
         image_files(tmp_path / "u", tmp_path / "u" / out)
 
 
@@ -105,8 +108,8 @@ def test_what_is_written_beside_the_images_is_welcome(tmp_path, out):
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
-    fill(tmp_path, "a.heic", "b.heic")
-    with pytest.raises(UserError, match=r"holds no image files \(left out 2 \.heic files, .*needs converting"):
+    fill(tmp_path, "a.jxl", "b.jxl")
+    with pytest.raises(UserError, match=r"holds no image files \(left out 2 \.jxl files, .*needs converting"):
         image_files(tmp_path)
 
 
@@ -118,3 +121,16 @@ def test_a_name_that_is_no_utf8_is_found(tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 names alone")
     assert [os.fsencode(file) for file in image_files(tmp_path)[0]] == [path]
+
+
+def test_what_phones_write_is_found_with_the_extra_and_named_without(tmp_path, monkeypatch):
+    fill(tmp_path, "a.png", "IMG_1.HEIC", "b.avif")
+    monkeypatch.setattr(finding, "_known", lambda: {".png", ".avif"})
+    files, left = image_files(tmp_path)
+    assert files == [tmp_path / "a.png", tmp_path / "b.avif"]
+    assert in_words(left) == [
+        f"left out {tmp_path}/IMG_1.HEIC: .heic needs pip install 'pudm_lite[photos]', or converting to .jpg"
+    ]
+    monkeypatch.undo()
+    pytest.importorskip("pillow_heif")
+    assert found(tmp_path) == ["IMG_1.HEIC", "a.png", "b.avif"]

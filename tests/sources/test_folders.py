@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pudm_lite.errors import UserError
 from pudm_lite.sources.finding import LeftOut
-from pudm_lite.sources.folders import folder_images, read_folder
+from pudm_lite.sources.folders import read_folder
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -140,106 +140,9 @@ def test_floating_point_pixels_are_a_bad_file(tmp_path):
     assert paths(read_folder(tmp_path)[1]) == [tmp_path / "f.tif"]
 
 
-# Three folders
-
-
-@pytest.fixture
-def three(tmp_path):
-    rng = np.random.default_rng(1)
-    for name, n in (("u", 5), ("s", 3), ("t", 2)):
-        for k in range(n):
-            put(tmp_path / name, rng.integers(0, 256, (8, 8), dtype=np.uint8), f"{k}.png")
-    return tmp_path
-
-
-def test_three_grey_folders(three):
-    found = folder_images(three / "u", three / "s", three / "t")
-    assert (found.channels, found.size, found.left_out, found.notes) == (1, 8, [], [])
-    assert (found.u.shape, found.s.shape, found.test.shape) == ((5, 1, 8, 8), (3, 1, 8, 8), (2, 1, 8, 8))
-    assert torch.equal(found.s, read_folder(three / "s")[0])
-
-
-def test_without_a_test_folder(three):
-    found = folder_images(three / "u", three / "s", size=4)
-    assert (found.test.shape, found.size) == ((0, 1, 4, 4), 4)
-
-
-@pytest.mark.parametrize("folder", ["u", "s", "t"])
-def test_one_colour_image_makes_all_colour(three, folder):
-    put(three / folder, COLOUR, "c.png")
-    found = folder_images(three / "u", three / "s", three / "t")
-    assert found.channels == found.u.shape[1] == found.s.shape[1] == found.test.shape[1] == 3
-    assert torch.equal(found.u[0, 0], found.u[0, 2])
-
-
-def test_sizes_that_differ_ask_for_one(three):
-    put(three / "s", np.zeros((9, 9), dtype=np.uint8), "larger.png")
-    with pytest.raises(UserError, match=r"not all squares of one size .*8 x 8, .*larger\.png has 9 x 9.*--image-size"):
-        folder_images(three / "u", three / "s", three / "t")
-    assert folder_images(three / "u", three / "s", three / "t", size=6).s.shape == (4, 1, 6, 6)
-
-
-def test_one_oblong_size_asks_too(tmp_path):
+def test_one_oblong_size_asks_for_a_side(tmp_path):
     put(tmp_path, np.zeros((8, 6), dtype=np.uint8))
     with pytest.raises(UserError, match=r"a\.png has 6 x 8\): give their side with --image-size"):
         read_folder(tmp_path)
     with pytest.raises(UserError, match="at least 1 pixel; got 0"):
         read_folder(tmp_path, size=0)
-
-
-def test_files_of_two_folders_are_counted(three):
-    for k in (0, 2):
-        (three / "u" / f"again{k}.png").write_bytes((three / "s" / f"{k}.png").read_bytes())
-    (three / "t" / "again.png").write_bytes((three / "u" / "1.png").read_bytes())
-    assert folder_images(three / "u", three / "s", three / "t").notes == [
-        "2 of the 3 sensitive images are also among the unlabeled images",
-        "1 of the 3 normal test images are also among the unlabeled images",
-    ]
-
-
-def test_bad_files_of_all_folders_are_named(three):
-    bad = [three / "u" / "x.png", three / "t" / "y.png"]
-    for path in bad:
-        path.touch()
-    found = folder_images(three / "u", three / "s", three / "t")
-    assert (paths(found.left_out), len(found.u), len(found.test)) == (bad, 5, 2)
-    with pytest.raises(UserError, match=r"image that opens \(1\): .*x\.png: it does not open"):
-        folder_images(three / "u", three / "s", three / "t", strict=True)
-
-
-@pytest.mark.parametrize("folder", ["u", "s", "t"])
-@pytest.mark.parametrize(
-    ("state", "said"),
-    [
-        ("missing", "is not a folder: name one that holds image files"),
-        ("empty", "holds no image files: put .png"),
-        ("bad", "opens: look at 0.png"),
-    ],
-)
-@pytest.mark.parametrize("size", [None, 8])
-def test_a_folder_that_cannot_be_used(three, folder, state, said, size):
-    for path in (three / folder).iterdir():
-        path.write_text("no image") if state == "bad" else path.unlink()
-    if state == "missing":
-        (three / folder).rmdir()
-    with pytest.raises(UserError) as error:
-        folder_images(three / "u", three / "s", three / "t", size=size)
-    assert said in str(error.value)
-    assert str(three / folder) in str(error.value)
-
-
-def test_what_lies_about_is_told_of_all_folders_and_strict_stops_at_it(three):
-    (three / "s" / "IMG.HEIC").write_bytes(b"x")
-    (three / "t" / "gone.png").symlink_to("nowhere")
-    folders = three / "u", three / "s", three / "t"
-    assert paths(folder_images(*folders).left_out) == [three / "s" / "IMG.HEIC", three / "t" / "gone.png"]
-    with pytest.raises(UserError, match=r"gone\.png: a link that leads nowhere; .*IMG\.HEIC: \.heic needs converting"):
-        folder_images(*folders, strict=True)
-    with pytest.raises(UserError, match="gone"):
-        read_folder(three / "t", strict=True)
-
-
-@pytest.mark.parametrize("folder", ["u", "s", "t"])
-def test_outputs_go_into_none_of_the_folders(three, folder):
-    with pytest.raises(UserError, match="--out lies in"):
-        folder_images(three / "u", three / "s", three / "t", out=three / folder / "outputs")

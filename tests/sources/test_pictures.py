@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from pudm_lite.sources import pictures
 from pudm_lite.sources.finding import LeftOut, image_files
 from pudm_lite.sources.pictures import Picture, read_picture
 
@@ -206,3 +207,41 @@ def test_what_the_system_refuses_is_said_in_its_words(tmp_path, monkeypatch, err
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert why(tmp_path / "a.png") == said
+
+
+# Photographs
+
+
+def test_a_phones_picture_opens_with_the_extra(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "IMG_1.HEIC"
+    try:
+        heif.from_pillow(Image.fromarray(COLOUR).resize((64, 64))).save(path, quality=95)
+    except RuntimeError:
+        pytest.skip("this pillow-heif writes nothing")
+    picture = read_picture(path, 16)
+    assert isinstance(picture, Picture), picture
+    assert (picture.pixels.permute(1, 2, 0).numpy().astype(int) - COLOUR).std() < 12
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_large_jpeg_is_decoded_small_and_gives_nearly_the_same(tmp_path, monkeypatch, mode):
+    large = Image.fromarray(COLOUR).resize((640, 480), Image.Resampling.BICUBIC).convert(mode)
+    large.save(tmp_path / "a.jpg", quality=95)
+    decoded = []
+    upright = pictures._upright
+    monkeypatch.setattr(pictures, "_upright", lambda image: decoded.append(image.size) or upright(image))
+    found = read_picture(tmp_path / "a.jpg", 16)
+    monkeypatch.setattr(pictures, "SPARE", 1000)
+    whole = read_picture(tmp_path / "a.jpg", 16)
+    assert decoded == [(80, 60), (640, 480)]  # an eighth, the least that JPEG knows
+    assert found.side == whole.side == 480
+    assert (found.pixels.int() - whole.pixels.int()).abs().max() <= 4
+
+
+def test_no_jpeg_is_decoded_smaller_than_it_is_wanted(tmp_path):
+    """Of 100 x 40 pixels a square of 40 is left, which is enlarged: it says so itself."""
+    Image.fromarray(COLOUR).resize((100, 40)).save(tmp_path / "a.jpg", quality=95)
+    for size in (8, 16, 40, 64):
+        found = read_picture(tmp_path / "a.jpg", size)
+        assert (found.pixels.shape, found.side) == ((3, size, size), 40)

@@ -57,6 +57,8 @@ def test_a_mistake_that_equals_the_right_answer_is_no_hint():
     expect(1.0, 1.0, {"never": 1.0})
     with pytest.raises(WrongAnswer, match="it should be 1"):
         expect(2.0, 1.0, {"never": 1.0})
+    with pytest.raises(WrongAnswer, match="it should be 1"):  # nor one that a little less exactness would call right
+        expect(1.0003, 1.0, {"never": 1.00015})
 
 
 @pytest.mark.parametrize("wrong", [1j, torch.tensor([1, 1 + 0.1j]), torch.tensor([complex(1, float("nan"))] * 2)])
