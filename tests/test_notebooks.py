@@ -129,7 +129,7 @@ def test_every_exercise_has_a_check_and_every_check_an_exercise():
 
 @pytest.mark.parametrize("master", MASTERS, ids=names)
 def test_points_and_minutes_stand_at_every_exercise(master):
-    """In its heading, the points that its check gives. Each of 01 to 05 has one with a *, which is longer than the rest."""
+    """In its heading, the points that its check gives. Each of 01 to 05 has one with a *, longer than the rest."""
     from pudm_lite.course.checks import all_checks
 
     number = build.number_of(master)
