@@ -638,7 +638,7 @@ else:
     print(f"yours, on 20 principal components: {yours:.3f}; estimate_beta, on images: {estimate.best_bin.beta:.3f}")
 
 # %% [markdown]
-# **Reading it** (lab mode; the numbers are those of the model answer, a network with one hidden layer). The same twenty numbers that KM2 could make nothing of give the share to a percentage point, from one network of 700 weights. Put a straight line in its place (a logistic regression) and the estimate leans high: the piles overlap more, and the best bin stops where normal images are left. Whatever reads the tails can be no better than the score.
+# **Reading it** (lab mode; the numbers are those of the model answer, a network with one hidden layer). The same twenty numbers that KM2 could make nothing of give the share to within two percentage points, from one network of 700 weights. Put a straight line in its place (a logistic regression) and the estimate leans high: the piles overlap more, and the best bin stops where normal images are left. Whatever reads the tails can be no better than the score.
 
 # %% [markdown]
 # ## What to take along
