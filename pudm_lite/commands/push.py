@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     try:
         row = json.loads((o.run_folder / "row.json").read_text(encoding="utf-8"))
         card = model_card(row, o.repo)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"{o.run_folder} holds no finished run: name a folder OUT/runs/NAME, in which row.json lies"
         ) from None

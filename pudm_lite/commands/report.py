@@ -46,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from ..files import read_rows, writable_file, write_whole
     from ..results.table_formats import FORMATS
-    from ..results.tables import all_own, select, table
+    from ..results.tables import all_own, narrowed, select, table
 
     if options.out is not None:
         if any(options.out.resolve() == path.resolve() for path in options.rows):
@@ -58,16 +58,16 @@ def run(options: argparse.Namespace) -> None:
     rows = [row for path in options.rows for row in read_rows(path)]
     if not rows:
         raise UserError("no rows to report: run an experiment first")
-    rows = select(rows, options.where)
-    if options.runs:
-        from ..results.report import results_table
-
-        text = results_table(rows) + "\n"
-    elif options.unlearning:
+    if options.unlearning:
         from ..results.unlearning_table import unlearning_table
 
-        text = unlearning_table(rows) + "\n"
+        text = unlearning_table(narrowed(rows, options.where)) + "\n"
+    elif options.runs:
+        from ..results.report import results_table
+
+        text = results_table(select(rows, options.where)) + "\n"
     else:
+        rows = select(rows, options.where)
         tables = [table(number, rows) for number in dict.fromkeys(options.table)]
         if all_own(rows) and "table" not in given(options):
             tables = [one for one in tables if one.lines] or tables[:1]

@@ -172,7 +172,11 @@ def select(rows: list[Row], wanted: list[str]) -> list[Row]:
 
     Raises UserError for another form, a field that no row has, and where nothing is left.
     """
-    rows = [complete(row) for row in rows]
+    return narrowed([complete(row) for row in rows], wanted)
+
+
+def narrowed(rows: list[Row], wanted: list[str]) -> list[Row]:
+    """The rows with these values, as `select` takes them: rows of any kind, as they are."""
     for text in wanted:
         name, equals, value = text.partition("=")
         there = {str(row[name]) for row in rows if name in row}

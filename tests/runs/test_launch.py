@@ -38,7 +38,7 @@ def test_the_command_of_a_run_is_that_run(tmp_path, exp):
     exp = replace(exp, n_samples=123, sampler="ddim", sampler_steps=7, features="inception")
     options = cli._parser().parse_args(command_of(exp, tmp_path))
     assert options.out == tmp_path
-    assert experiments_of(options, options.experiment, [options.method], options.pretrained) == [exp]
+    assert experiments_of(options, options.experiment, options.method, options.pretrained) == [exp]
 
 
 def test_progress_comes_back_as_it_was_told(tmp_path):
