@@ -34,7 +34,8 @@ from pudm_lite.training import Record
     ],
     ids=lambda exp: f"{exp.configuration}-{exp.method}-{exp.network}",
 )
-def test_the_command_of_a_run_is_that_run(tmp_path, exp):
+def test_the_command_of_a_run_is_that_run(tmp_path, exp, monkeypatch):
+    monkeypatch.setattr("pudm_lite.commands.options.tell_lacks", lambda *a: None)  # weights and data are not looked for
     exp = replace(exp, n_samples=123, sampler="ddim", sampler_steps=7, features="inception")
     options = cli._parser().parse_args(command_of(exp, tmp_path))
     assert options.out == tmp_path
