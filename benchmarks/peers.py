@@ -265,7 +265,7 @@ def run(asked: Asked) -> Row:
         "parameters": sum(p.numel() for p in trained.network.parameters()),
         "sample_cpu_ms": round(1e3 * cpu / n, 2),
         "sample_ms": round(1e3 * wall / n, 2),
-        **measures(images, data, "judge")[0],
+        **measures(images, data, "judge").row,
         **machine(),
     }
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -81,7 +82,9 @@ def made_up(monkeypatch):
     names = (peers.OURS, "diffusers")
     monkeypatch.setattr(peers, "CONTENDERS", {name: contender(name) for name in names})
     measured = {"frechet_distance": 5.0}
-    monkeypatch.setattr(peers, "measures", lambda images, *_: ({"n_samples": len(images), **measured}, None))
+    monkeypatch.setattr(
+        peers, "measures", lambda images, *_: SimpleNamespace(row={"n_samples": len(images), **measured})
+    )
     monkeypatch.setattr(peers.torch, "set_num_threads", lambda n: None)  # of this process, which runs other tests
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return asked

@@ -545,9 +545,8 @@ def tiny_row(method: str, beta: float) -> dict:
     for _ in trainer:
         pass
     verdict = data.judge.look(draw(trainer.ema, trainer.process, 24, **exp.sampling))
-    setting = {"method": method, "beta": beta, "seed": 0, "experiment": "mnist-even", "steps": 3}
     share = {"realised_share": data.split.realised_share}
-    return setting | share | measure(verdict, replace(data, test=data.test[:150]))
+    return exp.as_row() | share | measure(verdict, replace(data, test=data.test[:150]))
 
 
 if MODE == "fast":

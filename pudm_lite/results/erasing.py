@@ -136,7 +136,7 @@ def draw_figure(rows: list[Row], graphs: tuple[str, str] = ("esd-x", "ap-exact")
     for ax, method in zip(axes[1:], graphs, strict=True):
         digits, graph = concept_graph(rows, method)
         own = np.array([[str(k) == d for k in range(10)] for d in digits])
-        shown = ax.imshow(np.ma.masked_where(own, graph), vmin=0, vmax=min(largest, 3), cmap="cividis")
+        shown = ax.imshow(np.ma.masked_where(own, graph), vmin=0, vmax=min(largest, 3), cmap="cividis", aspect="auto")
         ax.set(
             title=f"{method}: drop in log-probability",
             xticks=range(10),

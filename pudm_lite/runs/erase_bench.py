@@ -28,7 +28,7 @@ from ..erasing.measures import (
 )
 from ..erasing.methods import METHODS, Erased, erase
 from ..errors import UserError
-from ..files import read_arrays, write_arrays, write_rows, write_whole
+from ..files import read_arrays, read_json, write_arrays, write_rows, write_whole
 from ..measures.judge import Judge, mnist_judge
 from ..measures.metrics import Rate, frechet_distance
 from ..splits import CLASSES
@@ -43,7 +43,6 @@ WIDELY = ("none", "esd-x", "uce", "ca", "ap-exact", RETRAINED)
 """The methods that are measured on every digit."""
 CLOSELY = ("4", "7")
 """The digits that every method is measured on: both are neighbours of 9."""
-SEEDS = (0, 1)
 REAL_EACH = {"train": 500, "test": 200}
 """Real images of each digit: of the training set that methods may use, of the test set that distances are taken to."""
 
@@ -96,8 +95,8 @@ def planned(
     """The jobs that these names stand for, the unedited model first; without names, the whole bench.
 
     retrained: the --out folder of a sweep over mnist-without-DIGIT, or None: then the whole bench goes without the
-    method `retrained`. attacks: names, None for all; made on the edits of
-    WIDELY, the digits of CLOSELY and the first seed alone. how: other fields of `Job`.
+    method `retrained`. attacks: names, None for all; made on the edits of WIDELY, the digits of CLOSELY and the first
+    seed alone. how: other fields of `Job`.
     Raises UserError for unknown names, and where `retrained` is asked for by name and there is no such model.
     """
     known = (*METHODS, RETRAINED)
@@ -282,12 +281,10 @@ def _retrained(job: Job, root: Path, model: Conditional, judge: Judge) -> Drawn 
 
 def finished(folder: Path, job: Job) -> dict[str, Any] | None:
     """The row of a job that is done, if it is of what is now asked for; None else."""
-    try:
-        row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
-        whole = all(row[name] == value for name, value in job.asked().items())
-        return row if whole and set(job.attacks) <= set(row.get("attacks", {})) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    row = read_json(folder / "row.json")
+    if not isinstance(row, dict) or not job.asked().items() <= row.items():
         return None
+    return row if set(job.attacks) <= set(row.get("attacks", {})) else None
 
 
 def make_rows(jobs: list[Job], out: Path, lanes: int = 0) -> list[dict[str, Any]]:

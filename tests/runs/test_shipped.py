@@ -157,11 +157,19 @@ def test_a_shipped_network_is_what_its_row_claims(name):
     """500 new images: the rate within four standard errors, confidence and distance near the row's."""
     found = shipped.shipped(name)
     row, n = found.row, 500
-    exp = experiment(row["experiment"], row["method"], seed=row["seed"], steps=row["steps"])
+    conditional = row.get("conditional", 0)
+    exp = experiment(row["experiment"], row["method"], seed=row["seed"], steps=row["steps"], conditional=conditional)
     exp = replace(exp, sample_seed=99)
     assert (row["sampler"], row["sampler_steps"]) == (exp.sampler, exp.sampler_steps)
     data = material(exp)
-    again = measure(data.judge.look(draw(found.network, found.process, n, **exp.sampling)), data)
+    told = {}
+    if conditional:
+        concepts = shipped.shipped_conditional(name).concepts
+        told = {"prompts": concepts.tokens.data[data.prompted(n)], "null": concepts.null.data}
+    verdict = data.judge.look(draw(found.network, found.process, n, **exp.sampling, **told))
+    again = measure(verdict, data)
+    if conditional:
+        assert float((verdict.classes == data.prompted(n)).double().mean()) > row["prompted_rate"] - 0.03
     rate = row["non_sensitive_rate"]
     assert abs(again["non_sensitive_rate"] - rate) <= 4 * (rate * (1 - rate) * (1 / n + 1 / row["n_samples"])) ** 0.5
     assert again["judge_confidence"] == pytest.approx(row["judge_confidence"], abs=0.02)
