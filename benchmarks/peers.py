@@ -33,10 +33,11 @@ from pudm_lite.commands.options import writable
 from pudm_lite.datasets import to_model, to_pixels
 from pudm_lite.errors import UserError
 from pudm_lite.files import read_rows, write_rows
-from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.machine import machine
 from pudm_lite.runs.materials import Material
 from pudm_lite.runs.measuring import measures
+from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.sampling import draw
 
 AT_ONCE = 100  # images that a peer draws in a batch

@@ -1,10 +1,9 @@
-"""The condition c of Eq. 20: a frozen table of concepts, classifier-free guidance, and a pipeline that keeps the table.
+"""The condition c of Eq. 20: a frozen table of concepts, and a pipeline that keeps the table.
 
 A concept is to the network what a prompt's embedding is to Stable Diffusion: a few tokens that its cross-attention
 reads. The last row of a table is the *null* concept, which stands for no condition.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from .draws import generator
 from .errors import UserError
 from .files import write_folder
 from .networks import TOKEN_DIM, TOKENS, LiteUNet, make_scheduler
+from .sampling import guided
 
 NULL = "null"
 
@@ -91,29 +91,6 @@ class Condition:
 
     tokens: Tensor
     labels: Tensor
-
-
-Told = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""network(x_t (B, C, H, W), t (B,), tokens (B, m, d)) -> (B, C, H, W)."""
-
-
-def guided(network: Told, null: Tensor, scale: float) -> Told:
-    """Classifier-free guidance (Ho & Salimans 2022): eps(null) + scale (eps(c) - eps(null)).
-
-    At each step it is the score of p_t(x) p_t(c | x)^scale: scale 1 is the model's own conditional, 0 forgets the
-    condition, more than 1 sharpens it, and what is drawn then has no such simple density (notebook 09). Whatever the
-    network predicts is affine in eps at a given x_t, so outputs may stand for eps. null: (m, d). At scale 1 the network
-    is asked once, else twice.
-    """
-    if scale == 1:
-        return network
-
-    def output(x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        both = torch.cat([tokens, null.to(tokens).expand_as(tokens)])
-        told, untold = network(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
-        return untold + scale * (told - untold)
-
-    return output
 
 
 class ConceptPipeline(DiffusionPipeline):

@@ -20,7 +20,7 @@ SHA256 = {
         "2e2eae4165ccc0cb2e3b67488b544b756d0a7ebf2c0e13dd3ad6091f2a7f37dc"
     ),
     "models/mnist-digits_unsupervised_seed0_conditional.safetensors": (
-        "a951beb39f38032bf47c8d8bd31d96fd763b46a6d67306887f16970aaf258f3d"
+        "da3ce626d9d8f41407d9d9371aa95e51812d72e452b6d92691062ac0cb50475f"
     ),
     "models/mnist-even_nnpu_seed0.safetensors": ("e76c615cf2769151134c7497ba3df3048985635479ccc4d60cc3a8a82da7bd0d"),
     "models/mnist-even_supervised_seed0.safetensors": (

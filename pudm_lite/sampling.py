@@ -16,14 +16,14 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from .conditional import guided
 from .datasets import to_pixels
 from .diffusion import Process, eps_from_output
 from .draws import generator
-from .networks import image_shape
 
 Eps = Callable[[Tensor, Tensor], Tensor]
 """eps(x_t (B, C, H, W), t (B,) int64) -> (B, C, H, W)."""
+Told = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""network(x_t (B, C, H, W), t (B,), tokens (B, m, d)) -> (B, C, H, W)."""
 
 
 def image_generators(seed: int, first: int, count: int) -> list[torch.Generator]:
@@ -126,6 +126,25 @@ def dpmpp(eps: Eps, x: Tensor, alpha_bar: Tensor, grid: Tensor, generators: list
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
 
 
+def guided(network: Told, null: Tensor, scale: float) -> Told:
+    """Classifier-free guidance (Ho & Salimans 2022): eps(null) + scale (eps(c) - eps(null)).
+
+    At each step it is the score of p_t(x) p_t(c | x)^scale: scale 1 is the model's own conditional, 0 forgets the
+    condition, more than 1 sharpens it, and what is drawn then has no such simple density (notebook 09). Whatever the
+    network predicts is affine in eps at a given x_t, so outputs may stand for eps. null: (m, d). At scale 1 the network
+    is asked once, else twice.
+    """
+    if scale == 1:
+        return network
+
+    def output(x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        both = torch.cat([tokens, null.to(tokens).expand_as(tokens)])
+        told, untold = network(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+        return untold + scale * (told - untold)
+
+    return output
+
+
 def images_at_once(shape: tuple[int, int, int]) -> int:
     """How many images (C, H, W) are drawn in a batch: 250, or as many as have 2^20 pixels, for a GPU's memory."""
     return min(250, max(1, 2**20 // (shape[1] * shape[2])))
@@ -207,7 +226,7 @@ def draw(
     It happens on the device of the network's parameters, in that device's `half_precision`.
     progress: called with (images drawn, n) after every batch.
     prompts: (first + n or more, m, d), what a conditional network is told of each image. null: (m, d), the tokens of no
-        condition, and guidance: how far to go beyond it (`conditional.guided`).
+        condition, and guidance: how far to go beyond it (`guided`).
     Returns (n, C, H, W) uint8 on the CPU. Raises ValueError as `sample` does.
     """
     device = next(network.parameters()).device
@@ -218,6 +237,8 @@ def draw(
 
     told = output if null is None else guided(output, null, guidance)
     parts: list[Tensor] = []
+    from .networks import image_shape  # Diffusers, which loads for seconds, and a sampler needs none of it
+
     shape = image_shape(network)
     for part in sample(told, process, shape, n, sampler, steps, seed, first=first, device=device, prompts=prompts):
         parts.append(to_pixels(part))

@@ -15,7 +15,7 @@ import torch
 
 from pudm_lite import cli
 from pudm_lite.commands.options import METHOD_NAMES
-from pudm_lite.networks import RECIPES
+from pudm_lite.recipes import RECIPES
 from pudm_lite.risks import METHODS
 from pudm_lite.runs.experiments import parse_settings
 from pudm_lite.settings import TrainConfig

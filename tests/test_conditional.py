@@ -17,7 +17,6 @@ from pudm_lite.conditional import (
     Concepts,
     Condition,
     concept_table,
-    guided,
     likeness,
     load_conditional,
     save_conditional,
@@ -27,8 +26,8 @@ from pudm_lite.erasing.layers import chosen
 from pudm_lite.errors import UserError
 from pudm_lite.networks import TOKEN_DIM, LiteUNet, make_network, save_pipeline
 from pudm_lite.risks import METHODS
-from pudm_lite.runs import experiments
-from pudm_lite.sampling import ddim, draw, timestep_grid
+from pudm_lite.runs import running
+from pudm_lite.sampling import ddim, draw, guided, timestep_grid
 from pudm_lite.settings import TrainConfig
 from pudm_lite.splits import Split
 from pudm_lite.training import Trainer
@@ -313,7 +312,7 @@ def test_train_conditional_end_to_end(tmp_path, monkeypatch, capsys):
             sample_size=size, block_channels=(8, 16, 16), stem_channels=4, time_dim=16, cross_attention_dim=told
         )
 
-    monkeypatch.setattr(experiments, "make_network", tiny)
+    monkeypatch.setattr(running, "make_network", tiny)
     command = ["train", "--conditional", "--steps", "3", "--n-samples", "8", "--out", str(tmp_path), "--guidance", "2"]
     assert cli.main(command) == 0
     capsys.readouterr()

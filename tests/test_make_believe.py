@@ -18,11 +18,13 @@ from torch import nn
 from pudm_lite.course.labs import Lab, Plan
 from pudm_lite.errors import UserError
 from pudm_lite.measures.judge import mnist_judge
-from pudm_lite.networks import RECIPES, make_network, make_process
+from pudm_lite.networks import make_network, make_process
+from pudm_lite.recipes import RECIPES
 from pudm_lite.risks import METHODS
-from pudm_lite.runs import experiments
-from pudm_lite.runs.experiments import experiment, run
+from pudm_lite.runs import running
+from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.memory import HEADROOM
+from pudm_lite.runs.running import run
 from pudm_lite.runs.shipped import trained
 from pudm_lite.sampling import SAMPLERS, draw, half_precision
 from pudm_lite.training import place_for
@@ -161,7 +163,7 @@ def test_a_whole_run_and_what_the_notebooks_do_with_it(waits, tmp_path, monkeypa
     monkeypatch.setenv("PUDM_MODE", "fast")
     exp, forgot, strips = experiment(**TINY), [], []
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: forgot.append(1))
-    monkeypatch.setattr(experiments, "write_strip", lambda images, path: strips.append(images))
+    monkeypatch.setattr(running, "write_strip", lambda images, path: strips.append(images))
     row = run(exp, tmp_path / "run")
     assert forgot == [1]  # or the peak would be that of a run before it
     assert len(strips) == 2
@@ -208,9 +210,9 @@ def test_memory_that_runs_out_is_a_sentence_that_helps(waits, tmp_path, monkeypa
     def full(*_, **__):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    monkeypatch.setattr(experiments, "make_trainer", Full)
-    monkeypatch.setattr(experiments, "save_pipeline", lambda *_: None)
-    monkeypatch.setattr(experiments, "draw_share", full)
+    monkeypatch.setattr(running, "make_trainer", Full)
+    monkeypatch.setattr(running, "save_pipeline", lambda *_: None)
+    monkeypatch.setattr(running, "draw_share", full)
     says = {
         "training": "ran out while training on 44 images a step in 2 pieces: --set a larger pieces, "
         "gradient_checkpointing=1 or a smaller batch_size",

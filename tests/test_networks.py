@@ -24,7 +24,6 @@ from diffusers import (
 from pudm_lite.datasets import to_pixels
 from pudm_lite.errors import UserError
 from pudm_lite.networks import (
-    RECIPES,
     LiteUNet,
     image_shape,
     load_pipeline,
@@ -32,10 +31,10 @@ from pudm_lite.networks import (
     make_process,
     make_scheduler,
     open_network,
-    recipe_for,
     save_pipeline,
     timestep_embedding,
 )
+from pudm_lite.recipes import RECIPES, recipe_for
 from pudm_lite.sampling import image_generators, sample
 from pudm_lite.settings import TrainConfig
 from pudm_lite.splits import CONFIGURATIONS, TABLE_1, Split

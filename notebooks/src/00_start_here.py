@@ -27,7 +27,8 @@ from pudm_lite.draws import generator
 from pudm_lite.results import style
 from pudm_lite.results.report import TITLES, draw_panel
 from pudm_lite.risks import nnpu
-from pudm_lite.runs.experiments import experiment, material
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.running import material
 from pudm_lite.runs.machine import mode
 from pudm_lite.runs.measuring import measure
 from pudm_lite.runs.shipped import trained

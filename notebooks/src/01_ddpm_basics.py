@@ -44,7 +44,8 @@ from pudm_lite.draws import generator
 from pudm_lite.measures.metrics import frechet_distance, frechet_floor
 from pudm_lite.networks import RECIPES
 from pudm_lite.results import style
-from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.runs.machine import mode
 from pudm_lite.sampling import SAMPLERS, ddim, ddpm, dpmpp, image_generators, predicted_x0, sample, timestep_grid
 

@@ -46,7 +46,8 @@ from pudm_lite.datasets import mnist, to_model
 from pudm_lite.diffusion import Process, ell, eps_from_output, noise_schedule, q_sample
 from pudm_lite.draws import generator
 from pudm_lite.results import style
-from pudm_lite.runs.experiments import experiment, material
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.running import material
 from pudm_lite.runs.machine import mode
 from pudm_lite.runs.shipped import trained
 from pudm_lite.sampling import timestep_grid

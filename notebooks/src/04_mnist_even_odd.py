@@ -59,7 +59,8 @@ from pudm_lite.measures.metrics import (
 from pudm_lite.results import style
 from pudm_lite.results.report import PAPER_METHOD, PAPER_RATE, draw_panel
 from pudm_lite.risks import METHODS, Whole, nnpu
-from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.runs.machine import mode
 from pudm_lite.runs.shipped import trained
 from pudm_lite.sampling import draw
@@ -886,7 +887,7 @@ for name in ("pooled, divided by what is expected", "two streams"):
 # %% [markdown]
 # **Reading it.** Of the small set the first line misses a third of $\mathcal L_{\mathcal S}^-$: the batches without an image of $\mathcal S$. The other two have it whole. But look on: the mean of $\max\{0, \cdot\}$ lies above the risk in every line, and most where the clamp fires most. A sum divided by what is expected weighs a lone image of $\mathcal S$ by $1/\mathbb E[n_s]$, twelve for 50 labels of MNIST; then $\mathcal L_{\mathcal U}^- - \beta\mathcal L_{\mathcal S}^-$ of *that* batch is negative and Algorithm 1 turns the step round. The sums are unbiased, the maximum of them is not. Two streams have nothing of the first fault and little of the second.
 #
-# Does it matter to a network? The rows below are `nnpu` runs with 20, 50 and 200 labelled images, three seeds for each of the three ways, but two for the last one (`pudm sweep --method nnpu --seed 0 1 2 --steps 800 --n-samples 1000 --set labelled=50 stream=pooled group_sizes=realised`, and so on). The lines are runs of as many steps without labels and with all 2,500, one each.
+# Does it matter to a network? The rows below are `nnpu` runs with 20, 50 and 200 labelled images, three seeds for each of the three ways (`pudm sweep --method nnpu --seed 0 1 2 --steps 800 --n-samples 1000 --set labelled=50 stream=pooled group_sizes=realised`, and so on). The lines are runs of as many steps without labels and with all 2,500, one each.
 
 # %% tags=["expected"]
 few = rows_of("few_labels")

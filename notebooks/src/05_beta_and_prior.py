@@ -44,7 +44,8 @@ from pudm_lite.priors import best_bin, estimate_beta, km2, naive_min_ratio, prin
 from pudm_lite.results import style
 from pudm_lite.results.sweep_figure import draw_beta_sweep
 from pudm_lite.risks import nnpu
-from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.runs.machine import mode
 from pudm_lite.runs.measuring import measure
 from pudm_lite.sampling import draw

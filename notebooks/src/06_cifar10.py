@@ -54,7 +54,8 @@ from pudm_lite.results.report import draw_panel
 from pudm_lite.results.sweep_figure import draw_beta_sweep
 from pudm_lite.results.table_formats import markdown
 from pudm_lite.results.tables import table
-from pudm_lite.runs.experiments import experiment, material, run
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.running import material, run
 from pudm_lite.runs.memory import training_memory
 from pudm_lite.runs.own_images import prepare
 from pudm_lite.splits import TABLE_1, positive_unlabeled_split

@@ -53,7 +53,7 @@ from pudm_lite.results.report import draw_panel
 from pudm_lite.results.table_formats import markdown
 from pudm_lite.results.tables import table
 from pudm_lite.runs.bench import forward_gflop
-from pudm_lite.runs.experiments import make_trainer, material
+from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.runs.memory import training_memory
 from pudm_lite.sampling import sample
 

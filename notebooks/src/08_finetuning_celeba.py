@@ -57,7 +57,8 @@ from pudm_lite.results.table_formats import markdown
 from pudm_lite.results.tables import METHOD_TITLE, table
 from pudm_lite.risks import Whole, nnpu
 from pudm_lite.runs.bench import forward_gflop
-from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.runs.machine import mode
 from pudm_lite.runs.memory import HEADROOM, training_memory
 from pudm_lite.runs.shipped import allowed, shipped

@@ -47,7 +47,8 @@ from pudm_lite.draws import generator
 from pudm_lite.erasing.measures import draw_prompted, drawn, rate
 from pudm_lite.measures.metrics import frechet_distance, frechet_floor
 from pudm_lite.results import style
-from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.experiments import experiment
+from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.runs.machine import mode
 from pudm_lite.runs.shipped import SHIPPED_DIGITS, allowed, shipped, shipped_conditional
 from pudm_lite.training import Trainer

@@ -35,9 +35,10 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from ..files import read_arrays
-    from ..runs.experiments import experiment, material
+    from ..runs.experiments import experiment
     from ..runs.measuring import measures
     from ..runs.needs import unmeasured
+    from ..runs.running import material
 
     try:
         images = read_arrays(options.images, "images")["images"]
@@ -60,7 +61,7 @@ def _check(images: "np.ndarray", path: Path, exp: "Experiment") -> None:
 
     Those are as large as the networks draw them: other sizes it would crop or interpolate, and misread.
     """
-    from ..networks import RECIPES, recipe_for
+    from ..recipes import RECIPES, recipe_for
 
     sides = [exp.data.image_size] if exp.images else sorted({recipe_for(n, exp.data).image_size for n in RECIPES})
     wanted = f"uint8 of shape (n, 1 or 3, S, S), S = {' or '.join(map(str, sides))}, as `pudm sample` writes them"

@@ -46,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..results.unlearning_table import unlearning_table
-    from ..runs.experiments import start_network
+    from ..runs.running import start_network
     from ..runs.unlearning_bench import METHODS, bench, plan
     from .options import writable
 

@@ -85,7 +85,7 @@ class Lab:
     def run(self, method: str, **training: Any) -> Kept:
         """The run of a method: opened where it is finished, gone on with where it was cut off, else begun.
 
-        Raises UserError as `experiments.run` does.
+        Raises UserError as `running.run` does.
         """
         exp = self.plan.experiment(method, **training)
         run_and_keep(exp, self.folder / "runs" / exp.name, _progress_bar(exp))

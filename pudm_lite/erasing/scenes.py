@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..conditional import Conditional, guided
+from ..conditional import Conditional
 from ..diffusion import Process, eps_from_output, q_sample
 from ..draws import generator
 from ..errors import UserError
 from ..networks import image_shape
-from ..sampling import predicted_x0, timestep_grid
+from ..sampling import guided, predicted_x0, timestep_grid
 
 Estimate = Callable[[Tensor, Tensor, Tensor], Tensor]
 """eps(x_t (B, C, H, W), t (B,), tokens (B, m, d)) -> (B, C, H, W)."""

@@ -16,8 +16,8 @@ from ..datasets import to_model
 from ..diffusion import Process, draw_timesteps, eps_from_output, noise_error, q_sample
 from ..draws import draw_batch, generator
 from ..errors import UserError
-from ..networks import LITE_FINE_TUNING
 from ..optimisers import make_optimisers
+from ..recipes import LITE_FINE_TUNING
 from ..training import learning_rate_factor
 
 Estimate = Callable[[Tensor, Tensor], Tensor]

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import write_whole
 from ..measures.metrics import Rate, two_rates_p_value
-from ..runs.experiments import experiment, material
+from ..runs.experiments import experiment
+from ..runs.running import material
 from .paper import METHOD_NAME as PAPER_METHOD
 from .paper import TABLE
 from .tables import INCEPTION, METHOD_TITLE, complete

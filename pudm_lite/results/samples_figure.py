@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ..files import array_shapes, read_arrays, write_whole
-from ..runs.experiments import Experiment, material
+from ..runs.experiments import Experiment
 from ..runs.measuring import worth_judging
+from ..runs.running import material
 from .report import SENSITIVE, draw_panel
 from .tables import METHOD_TITLE
 

@@ -28,7 +28,7 @@ def draw_beta_sweep(rows: list[Row]) -> Any:
     A line a method: the mean over seeds, bars of one standard deviation over seeds, a small dot for every run; where
     a point is a single run, the rate's bar is the judge's binomial interval. Methods that beta does not act on are
     level lines; the true share of U is a vertical one. Runs whose beta was estimated are stars, each where it fell.
-    rows: as experiments.run and `pudm sweep` write them; of one experiment all of one network, length of training,
+    rows: as running.run and `pudm sweep` write them; of one experiment all of one network, length of training,
     number of samples and features.
     Returns a matplotlib figure. Raises UserError for no rows, what is none, and rows that cannot share a picture.
     """

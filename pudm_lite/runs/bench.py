@@ -22,9 +22,10 @@ from ..errors import UserError
 from ..networks import image_shape, make_network
 from ..risks import METHODS
 from ..sampling import SAMPLERS, sample
-from .experiments import experiment, make_trainer, material
+from .experiments import experiment
 from .machine import machine
 from .measuring import measures
+from .running import make_trainer, material
 from .shipped import shipped
 
 MATRICES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
@@ -41,11 +42,11 @@ FORWARD = "(forward)"
 
 START_UP = {
     "pudm --help": ["-m", "pudm_lite.cli", "--help"],
-    "imports of a run": ["-c", "import pudm_lite.runs.experiments"],
+    "imports of a run": ["-c", "import pudm_lite.runs.running"],
     "a run to its first step": [
         "-c",
-        "from pudm_lite.runs import experiments as e; x = e.experiment(); "
-        "next(iter(e.make_trainer(x, e.material(x), None)))",
+        "from pudm_lite.runs import experiments as e, running as r; x = e.experiment(); "
+        "next(iter(r.make_trainer(x, r.material(x), None)))",
     ],
 }
 """What a new Python is given to do."""

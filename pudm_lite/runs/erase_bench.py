@@ -32,9 +32,9 @@ from ..files import read_arrays, read_json, write_arrays, write_rows, write_whol
 from ..measures.judge import Judge, mnist_judge
 from ..measures.metrics import Rate, frechet_distance
 from ..splits import CLASSES
-from .experiments import Report
 from .machine import machine
 from .parallel import pool, raise_failure
+from .running import Report
 from .shipped import SHIPPED_DIGITS, shipped_conditional
 
 RETRAINED = "retrained"

@@ -7,8 +7,9 @@ from tqdm.auto import tqdm
 
 from ..priors import beta_interval, estimate_beta
 from ..risks import BETA_FREE
-from .experiments import Experiment, material
+from .experiments import Experiment
 from .parallel import remember
+from .running import material
 
 ESTIMATE = "estimate"
 

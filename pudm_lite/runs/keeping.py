@@ -13,8 +13,9 @@ from ..errors import UserError
 from ..files import alone, array_shapes, clear_torn, read_arrays, read_json, write_whole
 from ..measures.judge import judge_of
 from ..settings import TrainConfig
-from .experiments import Experiment, Report, run
+from .experiments import Experiment
 from .machine import is_launched, is_main
+from .running import Report, run
 
 Row = dict[str, Any]
 Log = dict[str, list[list[float]]]
@@ -71,7 +72,7 @@ def _is_of(row: Row, exp: Experiment) -> bool:
 
 
 def run_and_keep(exp: Experiment, folder: Path, report: Report) -> Row:
-    """`experiments.run`, and its row in folder/row.json. Where the run is finished already, its row.
+    """`running.run`, and its row in folder/row.json. Where the run is finished already, its row.
 
     Two that are asked for one run do not both do it. Raises UserError when another process works on it.
     """

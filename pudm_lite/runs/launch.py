@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .experiments import Experiment, Report, experiment
+from .experiments import Experiment, experiment
 from .keeping import Row, finished
 from .machine import ENDS_WITH
 from .progress import clear, from_file
+from .running import Report
 
 
 def command_of(exp: Experiment, root: Path) -> list[str]:

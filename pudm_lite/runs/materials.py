@@ -2,16 +2,19 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..conditional import Concepts, concept_table, likeness
 from ..datasets import source
 from ..errors import UserError
 from ..measures.judge import Judge, NoJudge, judge_of
-from ..networks import Recipe
+from ..recipes import Recipe
 from ..splits import Configuration, Split, positive_unlabeled_split
+
+if TYPE_CHECKING:
+    from ..conditional import Concepts
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Material:
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
 
-    def concepts(self) -> Concepts:
+    def concepts(self) -> "Concepts":
         """The table that a conditional network is told its images' classes by: alike as the classes' means are.
 
         The same for every seed and split of a data set, up to the rounding of the means.
@@ -40,6 +43,8 @@ class Material:
         """
         if self.labels is None:
             raise UserError("a conditional network is told each image's class, which images of your own do not have")
+        from ..conditional import concept_table, likeness
+
         return concept_table(self.classes, likeness(self.train, self.labels, len(self.classes)))
 
     def prompted(self, n: int) -> Tensor:

@@ -21,10 +21,11 @@ from typing import Any
 from ..cores import cores, threads_allowed
 from ..errors import UserError
 from ..files import read_json, write_whole
-from .experiments import Experiment, Report, make_trainer, material
+from .experiments import Experiment
 from .keeping import Row, finished, run_and_keep
 from .machine import ENDS_WITH, end_with, is_launched, is_main
 from .progress import to_file
+from .running import Report, make_trainer, material
 
 Job = Callable[[Experiment, Path, Report], Any]
 """What is done with an experiment: called with it, its folder, and what takes word of how it goes on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..files import read_json, write_whole
 from ..training import Record
-from .experiments import Report
+from .running import Report
 
 FILE = "progress.json"
 

@@ -18,7 +18,8 @@ import torch
 
 from ..files import write_whole
 from ..measures.judge import mnist_judge
-from ..networks import RECIPES, make_network, make_process
+from ..networks import make_network, make_process
+from ..recipes import RECIPES
 from ..risks import METHODS
 from ..sampling import draw, half_precision
 from ..settings import PRECISIONS, TrainConfig

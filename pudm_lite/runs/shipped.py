@@ -19,9 +19,10 @@ from ..errors import UserError
 from ..files import read_json, write_whole
 from ..networks import load_pipeline, named_network, open_network
 from ..splits import named_configuration
-from .experiments import Experiment, run
+from .experiments import Experiment
 from .keeping import read_log
 from .machine import mode
+from .running import run
 
 CURVES = ("value", "L_U_minus", "L_S_minus", "L_S_plus", "normal_risk")
 POINTS = 200  # of each curve: steps are averaged in that many groups

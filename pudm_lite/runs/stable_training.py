@@ -18,7 +18,7 @@ from ..erasing.layers import only
 from ..erasing.methods import differences
 from ..errors import UserError
 from ..files import alone
-from ..networks import PAPER_EPOCHS
+from ..recipes import PAPER_EPOCHS
 from ..settings import TrainConfig
 from ..sources.captions import captions_of, pixels_of
 from ..sources.finding import LeftOut, in_words, refuse

@@ -25,9 +25,10 @@ from ..errors import UserError
 from ..files import alone, array_shapes, read_arrays, read_rows, write_arrays, write_rows
 from ..measures.metrics import frechet_distance, frechet_floor, non_sensitive_rate
 from ..sampling import draw
-from .experiments import Experiment, experiment, make_trainer, material, start_network
+from .experiments import Experiment, experiment
 from .machine import machine, mode
 from .materials import Material
+from .running import make_trainer, material, start_network
 
 Row = dict[str, Any]
 Tick = Callable[[int], Any]

@@ -9,7 +9,8 @@ from diffusers.utils import hub_utils
 from huggingface_hub import ModelCard, repocard
 
 from pudm_lite import cli
-from pudm_lite.networks import RECIPES, make_network, make_process, open_network, save_pipeline
+from pudm_lite.networks import make_network, make_process, open_network, save_pipeline
+from pudm_lite.recipes import RECIPES
 from pudm_lite.runs.experiments import experiment
 
 MEASURED = {

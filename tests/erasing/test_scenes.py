@@ -4,12 +4,11 @@ import pytest
 import torch
 from tiny_concepts import NAMES, conditional, nudged, real, scene
 
-from pudm_lite.conditional import guided
 from pudm_lite.diffusion import q_sample
 from pudm_lite.draws import generator
 from pudm_lite.erasing.scenes import GRID, GUIDANCE, Scene, distance, estimate, trajectories
 from pudm_lite.errors import UserError
-from pudm_lite.sampling import ddim, timestep_grid
+from pudm_lite.sampling import ddim, guided, timestep_grid
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

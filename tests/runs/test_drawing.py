@@ -9,10 +9,11 @@ import torch
 from groups import together
 from sharing import EXPERIMENTS
 
-from pudm_lite.networks import RECIPES, make_network, make_process
+from pudm_lite.networks import make_network, make_process
+from pudm_lite.recipes import RECIPES
 from pudm_lite.runs import drawing
 from pudm_lite.runs.drawing import draw_share, gather
-from pudm_lite.runs.experiments import run
+from pudm_lite.runs.running import run
 from pudm_lite.sampling import draw
 
 HOW = {"sampler": "ddpm", "steps": 2, "seed": 3}

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from pudm_lite.datasets import source
-from pudm_lite.networks import RECIPES, recipe_for
+from pudm_lite.recipes import RECIPES, recipe_for
 from pudm_lite.runs import materials
 from pudm_lite.runs.materials import read_material
 from pudm_lite.splits import CONFIGURATIONS

@@ -12,9 +12,10 @@ from tiny_sets import write_cifar10
 from pudm_lite import cli
 from pudm_lite.errors import UserError
 from pudm_lite.measures.judge import DigitNet, Judge, judge_file, save_judge
-from pudm_lite.runs.experiments import experiment, material, run
+from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.keeping import run_and_keep
 from pudm_lite.runs.needs import unmeasured
+from pudm_lite.runs.running import material, run
 from pudm_lite.splits import CLASSES, CONFIGURATIONS
 
 

@@ -11,10 +11,12 @@ import torch
 from pudm_lite import datasets
 from pudm_lite.cli import main
 from pudm_lite.errors import UserError
-from pudm_lite.networks import load_pipeline, make_network, make_process, open_network, recipe_for, save_pipeline
+from pudm_lite.networks import load_pipeline, make_network, make_process, open_network, save_pipeline
+from pudm_lite.recipes import recipe_for
 from pudm_lite.runs import shipped
-from pudm_lite.runs.experiments import experiment, material, run
+from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.measuring import measure
+from pudm_lite.runs.running import material, run
 from pudm_lite.runs.shipped import allowed, file_name, thinned, trained
 from pudm_lite.sampling import draw
 from pudm_lite.splits import CONFIGURATIONS

@@ -15,10 +15,11 @@ from pudm_lite.draws import generator
 from pudm_lite.errors import UserError
 from pudm_lite.files import read_rows
 from pudm_lite.measures.judge import mnist_judge
-from pudm_lite.networks import load_pipeline, make_network, make_process, recipe_for, save_pipeline
+from pudm_lite.networks import load_pipeline, make_network, make_process, save_pipeline
+from pudm_lite.recipes import recipe_for
 from pudm_lite.runs import unlearning_bench
-from pudm_lite.runs.experiments import start_network
 from pudm_lite.runs.materials import Material
+from pudm_lite.runs.running import start_network
 from pudm_lite.runs.unlearning_bench import METHODS, SHIPPED, WITH_U, Entry, Ground, bench, changed, measured, plan
 from pudm_lite.sampling import draw
 from pudm_lite.splits import CONFIGURATIONS, Split, positive_unlabeled_split

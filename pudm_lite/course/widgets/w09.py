@@ -22,7 +22,7 @@ def guidance_figure(line: Line, concept: int, scale: float, edge: float = 6.0) -
     z = quantile_noise(PATHS)
     ends = flow(lambda at, ab: line.guided_score(at, concept, scale, ab), z, STEPS)
     named = normalised(line.log_named(x, concept, scale), x)
-    figure = Figure(figsize=(9.6, 3.6), layout="none")  # fixed margins: a redraw has 0.2 s  # type: ignore[arg-type]
+    figure = Figure(figsize=(9.6, 3.6), layout="none")  # type: ignore[arg-type]  # fixed margins: a redraw has 0.2 s
     figure.subplots_adjust(left=0.07, right=0.99, bottom=0.15, top=0.88, wspace=0.16)
     left, right = figure.subplots(1, 2)
     left.fill_between(x, line.log_density(x).exp(), color=style.GREY, alpha=0.3, lw=0, label="$p(x)$: null, $w=0$")

@@ -9,7 +9,7 @@ from answers import is_named, passes, wrong
 
 from pudm_lite.course.checks.c06 import check_06_1, check_06_2, check_06_3, check_06_4
 from pudm_lite.measures.metrics import frechet_distance
-from pudm_lite.networks import recipe_for
+from pudm_lite.recipes import recipe_for
 from pudm_lite.splits import TABLE_1
 
 

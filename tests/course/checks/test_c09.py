@@ -5,8 +5,8 @@ import torch
 from answers import is_named, passes, wrong
 from torch.nn.functional import one_hot
 
-from pudm_lite.conditional import guided
 from pudm_lite.course.checks.c09 import check_09_1, check_09_2, check_09_3, check_09_4, check_09_5
+from pudm_lite.sampling import guided
 
 
 def norm(e):
@@ -47,7 +47,7 @@ def guided_eps(eps_c, eps_null, scale):
 
 
 def guided_eps_by_the_package(eps_c, eps_null, scale):
-    """conditional.guided on a network that answers with what it is told."""
+    """sampling.guided on a network that answers with what it is told."""
     told = guided(lambda x, t, tokens: tokens, eps_null[0, 0], scale)
     row = eps_c[:, 0]
     if scale == 1:
