@@ -68,7 +68,7 @@ METHODS: dict[str, Recipe] = {
     "ap-random": Recipe(adversarial, AP, options={"search": "random"}),
     "ap-neutral": Recipe(adversarial, AP, options={"search": "neutral"}),
     "age": Recipe(age, "Bui et al. 2025"),
-    "pu": Recipe(pu, "Takahashi et al. 2025", layers="all", real=True),
+    "pu": Recipe(pu, "Takahashi et al. 2025", layers="all", options={"ell_scale": 20.0}, real=True),
 }
 """The one table of methods and what each is trained with."""
 
