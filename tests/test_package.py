@@ -142,3 +142,21 @@ def test_importing_the_package_loads_no_heavy_library():
     loaded = set(done.stdout.split())
     assert "pudm_lite" in loaded
     assert not loaded & HEAVY
+
+
+REFUSED = (
+    "train --method nope",
+    "train --set nope=1",
+    "train --unlabeled nope --sensitive nope",
+    "train --classes nope --normal cat",
+    "sweep --experiment nope",
+    "figure1 --beta 2",
+    "evaluate nope.npz",
+)
+
+
+def test_what_is_refused_by_name_is_refused_before_diffusers_is_loaded(tmp_path):
+    code = f"import sys; from pudm_lite.cli import main; print([main(line.split()) for line in {REFUSED}])"
+    code += "; print('diffusers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == [str([2] * len(REFUSED)), "False"], done.stdout + done.stderr

@@ -36,9 +36,6 @@ def run(options: argparse.Namespace) -> None:
 
     from ..files import read_arrays
     from ..runs.experiments import experiment
-    from ..runs.measuring import measures
-    from ..runs.needs import unmeasured
-    from ..runs.running import material
 
     try:
         images = read_arrays(options.images, "images")["images"]
@@ -48,6 +45,10 @@ def run(options: argparse.Namespace) -> None:
         ) from None
     exp = experiment(album_of(options) or options.experiment)
     _check(images, options.images, exp)
+    from ..runs.measuring import measures
+    from ..runs.needs import unmeasured
+    from ..runs.running import material
+
     data = material(exp)
     if data.judge is None and options.features == "judge":
         why = unmeasured([exp], options.features) or ["images of your own without --normal-test have no judge"]

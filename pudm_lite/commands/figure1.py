@@ -22,14 +22,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import time
 
-    from ..results.report import draw_figure1
-    from ..runs.machine import peak_memory_mb
-
     begin(options)
     started = time.monotonic()
     rows = run_and_print(options, experiments_of(options, f"mnist-{options.normal}", options.method))
     if not rows:  # a helping process of `accelerate launch`
         return
+    from ..results.report import draw_figure1
+    from ..runs.machine import peak_memory_mb
+
     memory = peak_memory_mb() + sum(row["peak_memory_mb"] for row in rows)  # the drawing below comes after theirs
     for path in draw_figure1(rows, options.out):
         print(f"wrote {path}")

@@ -148,7 +148,6 @@ def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> Non
 
     methods: their names. trained: the TrainConfig of each.
     """
-    from ..networks import network_named
     from ..risks import BETA_FREE
 
     if set(methods) <= set(BETA_FREE):
@@ -164,8 +163,11 @@ def refuse_idle(o: argparse.Namespace, methods: list[str], trained: list) -> Non
             why = "it belongs to {}={}".format(*NEEDS[name]) if name in NEEDS else "nothing is trained"
             raise UserError(f"{name} of --set would not be used: {why}")
     pretrained = vars(o).get("pretrained")  # `figure1` has none
-    if pretrained and network_named(pretrained) not in ("", o.network):
-        refuse_unused(o, ["network"], f"{pretrained} is a {network_named(pretrained)} network")
+    if pretrained:
+        from ..networks import network_named
+
+        if network_named(pretrained) not in ("", o.network):
+            refuse_unused(o, ["network"], f"{pretrained} is a {network_named(pretrained)} network")
 
 
 NEEDS = {
@@ -185,9 +187,7 @@ def _acts(name: str, config: "TrainConfig") -> bool:
 
 def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str], pretrained: str = "") -> list:
     """The experiments that the options name, one a method. Raises UserError before any work for what cannot be."""
-    from ..runs.estimating import ESTIMATE, estimated
-    from ..runs.experiments import experiment
-    from ..runs.parallel import steps_for
+    from ..runs.experiments import ESTIMATE, experiment
 
     if o.minutes is not None and not 0 < o.minutes < 10**6:
         raise UserError(f"--minutes must be larger than 0 and less than a million; got {o.minutes:g}")
@@ -209,8 +209,12 @@ def experiments_of(o: argparse.Namespace, configuration: str, methods: list[str]
     refuse_idle(o, methods, [exp.train for exp in experiments])
     tell_lacks(o, experiments)
     if o.minutes is not None:
+        from ..runs.parallel import steps_for
+
         experiments = build(steps=steps_for(o.minutes, experiments, o.out, o.threads or 0))
     if o.beta == ESTIMATE:
+        from ..runs.estimating import estimated
+
         experiments = estimated(experiments, o.out)
         tell_estimates(experiments)
     return experiments

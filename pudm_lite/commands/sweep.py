@@ -80,11 +80,6 @@ def run(options: argparse.Namespace) -> None:
     from functools import partial
 
     from ..runs.experiments import Experiment, experiment
-    from ..runs.keeping import run_and_keep
-    from ..runs.launch import launch
-    from ..runs.logbook import beside
-    from ..runs.parallel import Hear, pool
-    from ..runs.sweep import Engine, plan, sweep
 
     o = options
     training = settings_of(o) | ({} if o.steps is None else {"steps": o.steps})
@@ -94,6 +89,12 @@ def run(options: argparse.Namespace) -> None:
     named = [experiment(c, m, o.network, o.pretrained, **training) for c in data for m in o.method]
     refuse_idle(o, o.method, [exp.train for exp in named])
     tell_lacks(o, named)
+    from ..runs.keeping import run_and_keep
+    from ..runs.launch import launch
+    from ..runs.logbook import beside
+    from ..runs.parallel import Hear, pool
+    from ..runs.sweep import Engine, plan, sweep
+
     job = run_and_keep if o.processes == 1 else partial(launch, processes=o.processes)
     engine: Engine = partial(pool, job, lanes=o.lanes or 0, processes=o.processes, threads=o.threads or 0)
     if o.slurm is not None:

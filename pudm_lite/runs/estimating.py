@@ -11,8 +11,6 @@ from .experiments import Experiment
 from .parallel import remember
 from .running import material
 
-ESTIMATE = "estimate"
-
 
 def estimated(experiments: list[Experiment], root: Path) -> list[Experiment]:
     """The experiments with beta estimated, and its interval, where it acts; once for each data set and seed.

@@ -19,6 +19,9 @@ from ..splits import DIGITS, Configuration, named_configuration
 from .albums import FOLDERS, album_configuration, is_album
 from .measuring import FEATURES
 
+ESTIMATE = "estimate"
+"""Stands where a beta would: `estimating.estimated` puts a number in its place."""
+
 
 @dataclass(frozen=True)
 class Experiment:

@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import UserError
 from ..files import alone, read_rows, write_whole
 from ..risks import BETA_FREE
-from .estimating import ESTIMATE, estimated
-from .experiments import Experiment, experiment
+from .estimating import estimated
+from .experiments import ESTIMATE, Experiment, experiment
 from .keeping import Row, finished, run_and_keep
 from .parallel import Hear, pool
 from .sweep_table import SweepTable, sentence
