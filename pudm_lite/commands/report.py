@@ -6,9 +6,7 @@ from pathlib import Path
 from ..errors import UserError
 from .given import given, refuse_unused
 
-HELP = (
-    "The paper's Tables 2 to 5 from rows of finished runs, the paper's values beside them; or the table of unlearning."
-)
+HELP = "Tables from rows of finished runs: the paper's 2 to 5, its values beside ours; or of unlearning, or of erasing."
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +30,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in their place the table of `pudm unlearn`, from its rows (Markdown)",
     )
+    which.add_argument(
+        "--erasing",
+        action="store_true",
+        help="in their place the tables of `pudm erase-bench`, from its rows (Markdown)",
+    )
     parser.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="of Tables 2 to 5")
     parser.add_argument(
         "--where",
@@ -52,9 +55,8 @@ def run(options: argparse.Namespace) -> None:
         if any(options.out.resolve() == path.resolve() for path in options.rows):
             raise UserError(f"--out is {options.out}, whose rows are read and would be lost: name another file")
         writable_file(options.out)
-    if options.runs or options.unlearning:
-        which = "--runs" if options.runs else "--unlearning"
-        refuse_unused(options, ["format"], f"{which} is written as Markdown alone")
+    if which := [name for name in ("runs", "unlearning", "erasing") if getattr(options, name)]:
+        refuse_unused(options, ["format"], f"--{which[0]} is written as Markdown alone")
     rows = [row for path in options.rows for row in read_rows(path)]
     if not rows:
         raise UserError("no rows to report: run an experiment first")
@@ -62,6 +64,10 @@ def run(options: argparse.Namespace) -> None:
         from ..results.unlearning_table import unlearning_table
 
         text = unlearning_table(narrowed(rows, options.where)) + "\n"
+    elif options.erasing:
+        from ..results.erasing import table as erasing_table
+
+        text = erasing_table(narrowed(rows, options.where))
     elif options.runs:
         from ..results.report import results_table
 

@@ -11,9 +11,6 @@ from . import style
 
 Row = dict[str, Any]
 
-FEW = 2
-"""Methods of more digits than that are compared over all of theirs; then all methods over the digits that all share."""
-
 
 def pooled(rows: list[Row], name: str) -> Rate:
     """A rate of several rows together, with Wilson's interval: the sum of hits over the sum of images."""
@@ -22,22 +19,28 @@ def pooled(rows: list[Row], name: str) -> Rate:
 
 
 def sections(rows: list[Row]) -> dict[str, list[Row]]:
-    """Rows that may be compared, by what they have in common: every method of a section is of the same digits."""
-    digits = {
-        m: {row["concept"] for row in rows if row["method"] == m} for m in dict.fromkeys(r["method"] for r in rows)
-    }
-    shared = set.intersection(*digits.values()) if digits else set()
-    widely = [row for row in rows if len(digits[row["method"]]) > FEW]
+    """Rows that may be compared, by what they have in common: every method of a section has the same edits.
+
+    The first: the methods that were measured on every digit. The second: all methods, over what all were measured on.
+    """
+    edits = {method: {_edit(row) for row in mine} for method, mine in _by_method(rows).items()}
+    digits = {row["concept"] for row in rows}
+    widely = {method: of for method, of in edits.items() if {digit for digit, _ in of} == digits}
     found = {}
-    if widely:
-        common = set.intersection(*(digits[row["method"]] for row in widely))
-        found[_title(common)] = [row for row in widely if row["concept"] in common]
-    found[_title(shared)] = [row for row in rows if row["concept"] in shared]
+    for some in (widely, edits):
+        shared = set.intersection(*some.values()) if some else set()
+        if shared:
+            found[_title(shared)] = [row for row in rows if row["method"] in some and _edit(row) in shared]
     return found
 
 
-def _title(digits: set[str]) -> str:
-    return "erased, one at a time: " + ", ".join(sorted(digits))
+def _edit(row: Row) -> tuple[str, int]:
+    return row["concept"], row["seed"]
+
+
+def _title(edits: set[tuple[str, int]]) -> str:
+    digits, seeds = (sorted({str(edit[part]) for edit in edits}) for part in (0, 1))
+    return f"erased, one at a time: {', '.join(digits)}; seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
 
 
 def _by_method(rows: list[Row]) -> dict[str, list[Row]]:
@@ -83,16 +86,22 @@ def table(rows: list[Row]) -> str:
 
 
 def _attacks(rows: list[Row], attacks: list[str]) -> str:
-    """Success rates, ASR = (pre + new successes) / N, after the share without attack."""
+    """Success rates, ASR = (pre + new successes) / N, after the share without attack; and what the same attack finds
+    where there is nothing to be found, if it has such a control: what does not lie well above that says nothing."""
+    attacked = [row for row in rows if row.get("attacks")]
     lines = [_line(["method", "no attack", *attacks]), _line(["---"] * (len(attacks) + 2))]
-    for method, mine in _by_method([row for row in rows if row.get("attacks")]).items():
-        cells = []
-        for name in attacks:
-            found = [row["attacks"][name]["asr"][0] for row in mine if name in row["attacks"]]
-            cells.append(f"{np.mean(found):.2f}" if found else "")
+    for method, mine in _by_method(attacked).items():
         plain = 1 - pooled(mine, "esr_1").rate
-        lines.append(_line([f"`{method}`", f"{plain:.2f}", *cells]))
+        lines.append(_line([f"`{method}`", f"{plain:.2f}", *(_asr(mine, name, "asr") for name in attacks)]))
+    controls = [_asr(attacked, name, "control") for name in attacks]
+    if any(controls):
+        lines.append(_line(["control", "", *controls]))
     return "\n".join(lines)
+
+
+def _asr(rows: list[Row], attack: str, which: str) -> str:
+    found = [row["attacks"][attack].get(which) for row in rows if attack in row["attacks"]]
+    return f"{np.mean([rate[0] for rate in found]):.2f}" if all(found) and found else ""
 
 
 def _interval(rate: Rate) -> str:

@@ -28,11 +28,13 @@ CLOSE = [row("ap-gumbel", concept=d, psr=0.7) for d in "12"]
 
 def test_methods_are_compared_over_the_digits_that_they_share():
     found = sections(WIDE + CLOSE)
-    assert list(found) == ["erased, one at a time: 0, 1, 2, 3", "erased, one at a time: 1, 2"]
+    assert list(found) == ["erased, one at a time: 0, 1, 2, 3; seeds 0, 1", "erased, one at a time: 1, 2; seed 0"]
     all_digits, two = found.values()
     assert {r["method"] for r in all_digits} == {"esd-x"}
     assert len(all_digits) == 8
-    assert [(r["method"], r["concept"]) for r in two] == [("esd-x", "1")] * 2 + [("esd-x", "2")] * 2 + [
+    assert [(r["method"], r["concept"]) for r in two] == [
+        ("esd-x", "1"),
+        ("esd-x", "2"),
         ("ap-gumbel", "1"),
         ("ap-gumbel", "2"),
     ]
@@ -54,11 +56,13 @@ def test_the_table_has_a_line_a_method_and_says_of_how_many_digits_and_seeds():
 
 
 def test_attacks_stand_beside_what_the_plain_prompt_gives():
-    attacked = row(attacks={"noise": {"asr": [0.75, 0, 1, 4]}})
-    text = table([attacked, row("uce", attacks={"noise": {"asr": [0.25, 0, 1, 4]}})])
+    attacked = row(attacks={"noise": {"asr": [0.75, 0, 1, 4], "control": [0.5, 0, 1, 4]}})
+    text = table([attacked, row("uce", attacks={"noise": {"asr": [0.25, 0, 1, 4], "control": [0, 0, 1, 4]}})])
     assert "| method | no attack | noise |" in text
     assert "| `esd-x` | 0.10 | 0.75 |" in text
     assert "| `uce` | 0.10 | 0.25 |" in text
+    assert text.endswith("| control |  | 0.25 |\n")
+    assert "control" not in table([row(attacks={"noise": {"asr": [0.25, 0, 1, 4], "control": None}})])
 
 
 def test_the_concept_graph_is_a_row_an_erased_digit_and_a_mean_over_seeds():
