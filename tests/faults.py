@@ -1183,8 +1183,12 @@ FAULTS = [
     ),
     *faults(
         "sources/folders.py",
-        "sources/test_folders.py",
+        "sources/test_packs.py",
         ("if folder is None else image_files(folder, out)", "if folder is None else image_files(folder)"),
+    ),
+    *faults(
+        "sources/folders.py",
+        "sources/test_folders.py",
         ("if len(sizes) > 1 or any(width != height for width, height in sizes):", "if len(sizes) > 1:"),
     ),
     # Runs that end together, models that are opened
