@@ -183,6 +183,9 @@ def test_real_digits_are_measured_as_what_they_are():
     clean = measured(ones, ones, 4, at)
     assert clean["retrained_distance"] == pytest.approx(0, abs=1e-4)
     assert clean["kept_distance"] == pytest.approx(0, abs=1e-4)
+    mixed = measured(ones, torch.cat([fours[:30], ones[:30]]), 4, at)
+    assert mixed["kept_distance"] == pytest.approx(0, abs=1e-4)
+    assert mixed["retrained_distance"] > 1
     assert row["kept_distance"] > 1
     assert row["kept_floor"] == pytest.approx(frechet_floor(real, 60), abs=1e-5)
     assert row["kept_distance"] == pytest.approx(row["retrained_distance"], rel=1e-3)
