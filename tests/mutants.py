@@ -19,7 +19,16 @@ from typing import Any
 from faults import FAULTS, Fault
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ["torch", "diffusers", "accelerate", "torchvision", "scipy.stats", "matplotlib.figure", "hypothesis", "pytest"]
+HEAVY = [
+    "torch",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "accelerate",
+    "torchvision",
+    "scipy.stats",
+    "matplotlib.figure",
+    "hypothesis",
+    "pytest",
+]
 """Imported once, in the process that every test process is forked from: an import takes longer than most tests."""
 PATIENCE = 600
 """Seconds for the tests of one fault, or ten times what they take without: one that makes them hang is noticed, too."""
@@ -66,6 +75,7 @@ def run_tests(folder: Path, tests: tuple[str, ...]) -> None:
 
     sys.dont_write_bytecode = True  # a file changed twice in a second would be taken for unchanged
     os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PUDM_MODE": "fast"}
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # nbval's imports alone take longer than most tests
     sys.path.insert(0, str(folder))
     os.chdir(folder)
     silence = os.open(os.devnull, os.O_WRONLY)

@@ -177,6 +177,21 @@ def test_a_prompt_decides_what_is_drawn_and_guidance_how_strongly():
     assert (drawn([0, 1], 0.0).int() - drawn([-1, -1]).int()).abs().max() <= 1  # it forgets the condition
 
 
+def test_a_pipeline_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def torn(self, folder):
+        folder.mkdir()
+        (folder / "model_index.json").write_text("{")
+        raise OSError(28, "No space left on device")
+
+    save_conditional(conditional(), tmp_path / "p")
+    monkeypatch.setattr(ConceptPipeline, "save_pretrained", torn)
+    for name in ("new", "p"):
+        with pytest.raises(UserError, match="No space left on device"):
+            save_conditional(conditional(), tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert load_conditional(tmp_path / "p").concepts.names == NAMES
+
+
 @pytest.fixture
 def folder(tmp_path):
     save_conditional(conditional(), tmp_path / "p")

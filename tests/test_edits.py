@@ -1,6 +1,7 @@
 """An edit as a file: applied to the network that it was made from, and to no other."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,7 +58,9 @@ def test_another_network_is_refused_and_left_as_it_was(pipeline, unet, tmp_path)
     assert all(torch.equal(before[name], value) for name, value in unet.state_dict().items())
 
 
-@pytest.mark.parametrize("spoil", [{"gone.weight": torch.zeros(2)}, {"conv_in.weight": torch.zeros(2)}])
+@pytest.mark.parametrize(
+    "spoil", [{"gone.weight": torch.zeros(2)}, {"conv_in.weight": torch.zeros(2)}, {"conv_in.bias": torch.zeros(1)}]
+)
 def test_tensors_that_the_network_lacks_are_refused_before_any_is_applied(pipeline, unet, tmp_path, spoil):
     changed = {name: 2 * value for name, value in unet.state_dict().items() if "attn2.to_k" in name}
     save_edit(tmp_path / "e.safetensors", unet, changed | spoil, {"pipeline": "tiny"})
@@ -73,7 +76,12 @@ def test_a_fingerprint_sees_names_shapes_and_numbers(unet):
     with torch.no_grad():
         unet.conv_out.bias[0] += 1e-6
     assert fingerprint(unet, torch.float32) != before
-    assert fingerprint(torch.nn.Linear(2, 3), torch.float32) != fingerprint(torch.nn.Linear(3, 2), torch.float32)
+    alike = [torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 2, bias=False), torch.nn.Linear(3, 2, bias=False)]
+    alike[2] = torch.nn.ModuleDict({"under": alike[2]})
+    for network in alike:
+        for parameter in network.parameters():
+            torch.nn.init.zeros_(parameter)
+    assert len({fingerprint(network, torch.float32) for network in alike}) == 3
 
 
 @pytest.mark.parametrize("spoilt", ["text", "no metadata", "missing"])
@@ -86,3 +94,19 @@ def test_files_that_are_no_edits(pipeline, tmp_path, spoilt):
     for read in (read_edit, lambda path: apply_edit(pipeline, path)):
         with pytest.raises(UserError, match="is no edit: name a file that"):
             read(path)
+
+
+def test_a_file_is_written_whole_or_not_at_all(unet, tmp_path, monkeypatch):
+    path = tmp_path / "e.safetensors"
+    an_edit(unet, path)
+    before = path.read_bytes()
+
+    def torn(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", torn)
+    with pytest.raises(UserError, match="No space left on device"):
+        an_edit(unet, path, scale=3.0)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

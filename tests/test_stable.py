@@ -45,6 +45,8 @@ def test_a_pipeline_opens_and_draws_as_it_does_through_diffusers(folder, pipelin
         return made("a dog", num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images
 
     assert (drawn(pipeline) == drawn(theirs)).all()
+    assert not any(p.requires_grad for part in (pipeline.vae, pipeline.text_encoder) for p in part.parameters())
+    assert all(p.requires_grad for p in pipeline.unet.parameters())
     process = stable_process(pipeline)
     assert process.prediction == "epsilon"
     torch.testing.assert_close(process.alpha_bar, theirs.scheduler.alphas_cumprod)
@@ -85,6 +87,15 @@ def test_latents_are_the_encoders_mean_scaled(pipeline):
     torch.testing.assert_close(found, 0.18215 * moments[:, :4], rtol=1e-4, atol=1e-5)
 
 
+def test_the_shift_of_an_autoencoder_is_taken_off_its_latents(folder):
+    made = open_stable(str(folder))
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    (plain,) = to_latents(made, iter(images))
+    made.vae.register_to_config(shift_factor=0.5)
+    (shifted,) = to_latents(made, iter(images))
+    torch.testing.assert_close(shifted, plain - 0.5 * 0.18215)
+
+
 def test_a_v_prediction_pipeline_says_so(tmp_path):
     assert stable_process(open_stable(str(saved(tmp_path, prediction="v_prediction")))).prediction == "v_prediction"
 
@@ -114,6 +125,15 @@ def test_other_pipelines_and_code_beside_them_are_refused_unrun(copy, values, sa
     assert "choose a StableDiffusionPipeline" in str(caught.value)
 
 
+def test_parts_that_are_not_used_are_not_opened(copy):
+    """They are named in the index, and need not even be there."""
+    name = copy(
+        safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+        feature_extractor=["transformers", "CLIPImageProcessor"],
+    )
+    assert open_stable(name).safety_checker is None
+
+
 @pytest.mark.parametrize("part", stable.WEIGHTS)
 def test_pickles_are_not_opened(copy, part):
     from pathlib import Path
@@ -139,6 +159,24 @@ def test_what_cannot_be_trained(copy, file, values, said):
     with pytest.raises(UserError) as caught:
         open_stable(copy(file, **values))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "said"),
+    [
+        ("unet", {"out_channels": 8}, "its U-Net takes 4 channels and gives 8"),
+        ("unet", {"class_embed_type": "timestep"}, "its U-Net takes a class beside the prompt"),
+        ("unet", {"addition_embed_type": "text"}, "its U-Net takes more than a prompt"),
+        ("unet", {"encoder_hid_dim_type": "text_proj"}, "its U-Net takes more than a prompt"),
+        ("unet", {"cross_attention_dim": 16}, "its U-Net and its text encoder have tokens of other lengths"),
+        ("vae", {"latent_channels": 8}, "its U-Net and its autoencoder have other channels"),
+    ],
+)
+def test_parts_that_do_not_belong_together(folder, part, values, said):
+    made = open_stable(str(folder))
+    getattr(made, part).register_to_config(**values)
+    with pytest.raises(UserError, match=f"it cannot be trained here, {said}"):
+        stable._check_network("it", made)
 
 
 def test_a_network_that_is_told_no_prompt(tmp_path):

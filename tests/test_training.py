@@ -345,9 +345,9 @@ def test_a_diverging_loss_stops_with_one_sentence_and_keeps_the_checkpoint(tmp_p
 
 
 @pytest.mark.parametrize("optimiser", ["muon", "adamw"])
-@pytest.mark.parametrize("where", ["loss", "one gradient"])
+@pytest.mark.parametrize("where", ["loss", "a gradient that is no number", "a gradient without end"])
 def test_a_step_that_is_not_finite_moves_nothing_and_the_next_goes_on(optimiser, where, monkeypatch):
-    """One NaN, whatever it came from: no optimiser moves, none keeps it, and the run goes on."""
+    """One NaN or infinity, whatever it came from: no optimiser moves, none keeps it, and the run goes on."""
     trainer = make(replace(CONFIG, optimiser=optimiser, grad_clip=1.0))
     steps = iter(trainer)
     next(steps)
@@ -356,7 +356,7 @@ def test_a_step_that_is_not_finite_moves_nothing_and_the_next_goes_on(optimiser,
         if where == "loss":
             broken.setattr(training, "ell", lambda network, x, t, *_: network(x, t).flatten(1).sum(1) * math.inf)
         else:
-            hook = trainer.network.conv2.weight.register_hook(lambda gradient: gradient * math.nan)
+            hook = trainer.network.conv2.weight.register_hook(lambda g: g * (math.inf if "end" in where else math.nan))
         record = next(steps)
         if where != "loss":
             hook.remove()

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import sys
 
 import pytest
 
@@ -55,6 +56,11 @@ def test_whatever_jupyter_takes_for_a_function_is_found(cell):
 
 def test_a_line_that_starts_with_a_percent_sign_stays_in_its_expression():
     assert "x % 7" in source("def f(x):\n    return (x\n% 7)")
+
+
+def test_what_is_python_already_is_not_transformed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython.core.inputtransformer2", None)  # so that it cannot be imported
+    assert definitions(notebook(RIGHT)).names == ["forward"]
 
 
 def test_what_computes_trains_or_acts_is_left_out():

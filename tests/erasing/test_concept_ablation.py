@@ -63,3 +63,24 @@ def test_the_prior_counts():
 def test_an_anchor_that_is_erased_or_none_is_refused(anchor):
     with pytest.raises(UserError, match=f"unknown anchor '{anchor}'; known: nearest, b, c, d, null"):
         concept_ablation(scene(), anchor=anchor)
+
+
+def test_the_nearest_is_a_concept_of_the_table_and_neither_null_nor_a_mixture():
+    found = scene(erased=("b",))
+    right = nearest(found, 1)
+    for row, name in enumerate(found.space_names):
+        if name not in NAMES:
+            found.space[row] = found.tokens(torch.tensor([1]))[0]  # nothing is nearer than the concept itself
+    assert nearest(found, 1) == right
+
+
+def test_the_images_are_of_the_teachers_way_to_the_anchor_and_of_their_step():
+    found, seen = scene(), []
+    student = found.eps_student
+    found.eps_student = lambda x, t, tokens: (seen.append((x[:4], t[:4])), student(x, t, tokens))[1]
+    objective = concept_ablation(found, anchor="c")
+    for step in (0, 3):
+        objective(step)
+        at = scene().of_kept(torch.tensor([1] * 4), step)  # the row of c where a is erased
+        assert torch.equal(seen[-1][0], at.x)
+        assert torch.equal(seen[-1][1], at.t)

@@ -1,5 +1,6 @@
 """Forget-Me-Not: what it sees of the attention, and that it leaves nothing behind."""
 
+import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from tiny_concepts import conditional, lite, scene, unet
@@ -30,13 +31,14 @@ def test_what_is_seen_is_the_softmax_of_queries_and_keys_and_the_answer_is_the_u
     torch.testing.assert_close(seen[0].view(3, 2, 5, 4), expected)
 
 
-def test_every_layer_counts_at_the_tokens_that_null_does_not_share():
+@pytest.mark.parametrize(("erased", "first"), [(("a",), 1), (("a", "c"), 0)])
+def test_every_layer_counts_at_the_tokens_that_null_does_not_share(erased, first):
     model = conditional()
-    model.concepts.tokens.data[:, 0] = model.concepts.tokens.data[-1, 0]  # as prompts share their first token
-    found = scene(model)
+    model.concepts.tokens.data[0, 0] = model.concepts.tokens.data[-1, 0]  # a's, as prompts share their first token
+    found = scene(model, erased)
     only(found.student, "attn2")
-    value = forget_me_not(found)(0)
-    at, tokens = found.of_erased(0)
+    value = forget_me_not(found)(3)
+    at, tokens = found.of_erased(3)
     found.undo.close()
     seen, layers = [], [m for n, m in found.student.named_modules() if n.endswith(".attn2")]
     for layer in layers:
@@ -44,7 +46,7 @@ def test_every_layer_counts_at_the_tokens_that_null_does_not_share():
         layer.set_processor(Watched(layer.processor, seen))
     found.student(at.x, at.t, tokens)
     assert len(seen) == len(layers) == 5
-    torch.testing.assert_close(value, sum(p[..., 1:].square().sum(-1).mean() for p in seen))
+    torch.testing.assert_close(value, sum(p[..., first:].square().sum(-1).mean() for p in seen))
 
 
 def test_the_usual_attention_is_back_after_the_edit():

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from tiny_concepts import conditional
+from tiny_concepts import conditional, lite
 
 from pudm_lite.conditional import Conditional
+from pudm_lite.erasing import measures
 from pudm_lite.erasing.measures import (
     Drawn,
     draw_prompted,
@@ -111,3 +112,28 @@ def test_the_ends_of_a_spectrum_are_the_concepts_themselves(judge, model):
     assert before.sum(1).tolist() == pytest.approx([1, 1])
     (both, _) = spectrum(model, model.network, a, b, 2, judge, seed=1, n=3)
     assert (both[0] == before[0]).all()
+
+
+def test_seed_and_guidance_count(judge, model):
+    rows = torch.arange(4)
+    plain, guided = (draw_prompted(model.network, model, rows, 3, guidance) for guidance in (1.0, 3.0))
+    assert not torch.equal(plain, guided)
+    assert not torch.equal(plain, draw_prompted(model.network, model, rows, 4))
+    assert torch.equal(drawn(model.network, model, judge, 1, 3, 3.0).images, guided)
+
+
+def test_a_spectrum_is_of_both_networks_along_the_line_at_one_spread(judge, model, monkeypatch):
+    asked, after = [], lite(seed=1)
+
+    def draw(network, process, n, *how, prompts):
+        asked.append((network, prompts))
+        return torch.zeros(n, 1, 28, 28, dtype=torch.uint8)
+
+    monkeypatch.setattr(measures, "draw", draw)
+    a, b = model.concepts.tokens.data[:2]
+    spectrum(model, after, a, b, 3, judge, seed=1, n=2)
+    assert [network for network, _ in asked] == [model.network, after]
+    middle = (a + b) / 2
+    expected = torch.stack([a, middle * a.std() / middle.std(), b * a.std() / b.std()]).repeat_interleave(2, 0)
+    for _, prompts in asked:
+        torch.testing.assert_close(prompts, expected)

@@ -123,6 +123,34 @@ def test_settings_are_those_of_the_table_but_for_what_is_given():
     assert found.seconds > 0
 
 
+def test_adams_first_step_is_as_long_as_the_learning_rate_given():
+    found = erase(model(), ("b",), "esd-x", steps=1, batch_size=2, learning_rate=1e-2)
+    before = model().network.state_dict()
+    largest = max((value - before[name]).abs().max().item() for name, value in found.changed.items())
+    assert largest == pytest.approx(1e-2, rel=1e-3)
+
+
+def test_each_method_trains_what_its_source_trains():
+    assert {name: recipe.layers for name, recipe in METHODS.items() if recipe.layers != "attn2"} == {
+        "esd-x-strict": "attn2-kv",
+        "esd-u": "not-attn2",
+        "uce": "attn2-kv",
+        "uce-alone": "attn2-kv",
+        "ca": "attn2-kv",
+        "ca-null": "attn2-kv",
+        "sa": "all",
+        "salun": "all",
+        "pu": "all",
+    }
+
+
+def test_no_two_methods_make_the_same_edit():
+    found = [edited(name).changed for name in METHODS if name not in ("none", "sld")]
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            assert one.keys() != other.keys() or any(not torch.equal(one[name], other[name]) for name in one)
+
+
 def test_steps_are_told_as_they_are_done():
     told = []
     found = erase(model(), ("b",), "esd-x", progress=lambda *step: told.append(step), steps=2, batch_size=2)

@@ -127,3 +127,27 @@ def test_the_objective_is_erasing_plus_lam_times_preserving():
 def test_an_unedited_student_does_no_harm():
     found = scene()
     assert preserving_term(found, found.space[1], torch.tensor(1), 0).tolist() == [0] * 4
+
+
+def test_the_harm_has_its_gradient_to_the_tokens_through_both_networks():
+    """By finite differences, along the gradient itself."""
+    found, row = nudged(scene(), by=0.2), torch.tensor(1)
+    tokens = found.space[1].clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(preserving_term(found, tokens, row, 0).mean(), [tokens])
+    size = gradient.norm()
+    with torch.no_grad():
+        up, down = (preserving_term(found, tokens + h * gradient / size, row, 0).mean() for h in (0.05, -0.05))
+    assert ((up - down) / 0.1).item() == pytest.approx(size.item(), rel=0.05)
+
+
+@pytest.mark.parametrize(("search", "how"), [("gumbel", {"rate": 1e-3}), ("random", {})])
+def test_what_is_chosen_is_drawn_by_seed_and_step(search, how):
+    def rows(seed):
+        found = scene(seed=seed)
+        stand_in(found)
+        find = SEARCHES[search](found, **how)
+        return [int(find(step)[1]) for step in range(12)]
+
+    assert rows(0) == rows(0)
+    assert rows(0) != rows(1)
+    assert len(set(rows(0))) > 2

@@ -46,6 +46,7 @@ def test_u_holds_all_concepts_and_labels_are_dropped_in_both(monkeypatch):
     told = torch.stack([(tokens == each).flatten(1).all(1).nonzero()[0, 0] for _, _, t in asked for each in t])
     told = told.view(20, 16)
     assert (told == 4).double().mean() == pytest.approx(0.3, abs=0.08)
+    assert len({tuple(dropped) for dropped in (told == 4).tolist()}) > 10  # others at each step
     assert set(told[:, 14:].flatten().tolist()) == {0, 4}
     assert torch.bincount(told[:, :14].flatten(), minlength=5)[:4].min() > 30
 
@@ -57,3 +58,14 @@ def test_beta_is_what_is_given_and_lies_inside_0_and_1(monkeypatch):
     assert risks[0][2] == 0.4
     with pytest.raises(UserError, match=r"beta must lie inside \(0, 1\), the share of the erased concepts in U; got 1"):
         pu(found, beta=1.0)
+
+
+@pytest.mark.parametrize(("ell_scale", "risk"), [(4.0, 0.75 + 0.25 * 0.4586751), (0.0, 12.0)])
+def test_l_is_ell_scale_times_the_mean_squared_error(ell_scale, risk):
+    """By hand, with an estimate that is off by 1/2 at every pixel and a quarter of the images erased: l = 4 / 4 = 1 of
+    each image, L_U - L_S / 4 = 3/4, and the push on S is -log(1 - 1/e) / 4. Of 64 pixels, Eq. 8's l is 16."""
+    found = scene()
+    of_real = found.of_real
+    found.of_real = lambda *given: (of_real(*given)[0], torch.zeros(4, 1, 8, 8))
+    found.eps_student = lambda x, t, tokens: torch.full_like(x, 0.5)
+    assert pu(found, ell_scale=ell_scale)(0).item() == pytest.approx(risk, abs=1e-5)

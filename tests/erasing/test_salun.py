@@ -8,6 +8,7 @@ from tiny_concepts import conditional, real, scene
 from pudm_lite.erasing.layers import only
 from pudm_lite.erasing.methods import erase
 from pudm_lite.erasing.salun import relabelling, saliency, salun
+from pudm_lite.erasing.scenes import distance
 from pudm_lite.errors import UserError
 
 
@@ -66,3 +67,32 @@ def test_only_the_masked_half_moves_and_the_mask_goes_with_the_edit():
 def test_a_share_out_of_range_is_refused():
     with pytest.raises(UserError, match=r"share must lie in \(0, 1\], of the parameters; got 0"):
         salun(scene(), share=0)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_what_moves_is_that_share_where_the_forgetting_loss_has_its_largest_gradients(share):
+    found = scene()
+    only(found.student, "all")
+    noisy, eps = found.of_real(found.pick(found.real(erased=True), 4, 0), 0)
+    loss = distance(found.eps_student(noisy.x, noisy.t, found.tokens(noisy.row)), eps).mean()
+    sizes = torch.cat([g.abs().flatten() for g in torch.autograd.grad(loss, found.trained, materialize_grads=True)])
+    salun(found, share=share, looks=4)(0).backward()
+    moved = torch.cat([p.grad.flatten() for p in found.trained]) != 0
+    assert moved.double().mean() == pytest.approx(share, abs=0.01)
+    assert sizes[moved].min() >= sizes[~moved].max()
+
+
+def test_wrong_labels_are_never_the_erased_and_are_drawn_anew_each_step_as_the_images_are():
+    found, told, picked = scene(erased=("b",), batch_size=8), [], []
+    only(found.student, "attn2")
+    objective = salun(found, looks=4)
+    student, of_real, table = found.eps_student, found.of_real, found.model.concepts.tokens.data
+    found.eps_student = lambda x, t, tokens: (told.append(tokens), student(x, t, tokens))[1]
+    found.of_real = lambda at, step: (picked.append(tuple(at[:4].tolist())), of_real(at, step))[1]
+    with torch.no_grad():
+        for step in range(12):
+            objective(step)
+    wrong = [tuple(int((table == each).flatten(1).all(1).nonzero()) for each in tokens) for tokens in told[::2]]
+    assert {row for rows in wrong for row in rows} == {0, 2, 3}
+    assert len(set(wrong)) > 6
+    assert len(set(picked)) > 6

@@ -85,6 +85,7 @@ def test_real_images_are_told_apart_by_whether_they_are_erased():
     picked = found.pick(found.real(erased=True), 300, 0)
     assert set(picked.tolist()) == set(found.real(erased=True).tolist())
     assert not torch.equal(picked, found.pick(found.real(erased=True), 300, 1))
+    assert not torch.equal(picked, scene(erased=("a", "c"), seed=1).pick(found.real(erased=True), 300, 0))
     found.labels = torch.full((40,), 1)
     with pytest.raises(UserError, match="needs real images of a, c, and there are none"):
         found.real(erased=True)

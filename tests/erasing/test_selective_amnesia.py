@@ -52,6 +52,7 @@ def test_the_objective_is_forgetting_plus_replay_plus_drift(monkeypatch):
     assert torch.equal(tokens[2:], found.tokens(noisy.row[2:]))
     assert (x0[:2].abs() <= 1).all()
     assert len(x0[:2].unique()) == 128  # noise, and no picture of two values
+    assert x0[:2].min() < -0.5 < 0.5 < x0[:2].max()
     assert set(x0[2:].unique().tolist()) == {-1, 1}
     with torch.no_grad():
         sums = (student(x, t, tokens) - eps).square().sum((1, 2, 3))
@@ -76,3 +77,19 @@ def objective_of(found, step):
     everything = torch.cat([found.real(erased=True), found.real(erased=False)])
     noisy, eps = found.of_real(found.pick(everything, 3, 0)[step : step + 1], step)
     return (found.eps_student(noisy.x, noisy.t, found.tokens(noisy.row)) - eps).square().sum()
+
+
+def test_surrogate_and_noise_are_drawn_by_seed_and_step():
+    def drawn(seed, step):
+        found, seen = scene(seed=seed), []
+        only(found.student, "attn2")
+        objective, noised = selective_amnesia(found, examples=1), found.noised
+        found.noised = lambda *given: (seen.append((given[0][:2], noised(*given)[1])), noised(*given))[1]
+        objective(step)
+        return seen[0]
+
+    one, again, later, other = drawn(0, 0), drawn(0, 0), drawn(0, 1), drawn(1, 0)
+    for part in (0, 1):
+        assert torch.equal(one[part], again[part])
+        assert not torch.equal(one[part], later[part])
+        assert not torch.equal(one[part], other[part])

@@ -2,15 +2,21 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from pudm_lite.conditional import Conditional, concept_table, load_conditional, save_conditional
+from pudm_lite.datasets import to_model
 from pudm_lite.diffusion import noise_schedule
 from pudm_lite.erasing import methods
+from pudm_lite.erasing.attacks.table import Attacked
+from pudm_lite.erasing.measures import Drawn
 from pudm_lite.errors import UserError
 from pudm_lite.files import read_arrays
+from pudm_lite.measures.judge import mnist_judge
+from pudm_lite.measures.metrics import frechet_distance
 from pudm_lite.networks import LiteUNet, Process
 from pudm_lite.runs import erase_bench
 from pudm_lite.runs.erase_bench import CLOSELY, Job, make_row, make_rows, planned
@@ -71,7 +77,8 @@ def test_rates_follow_from_the_matrix(model, tmp_path):
     assert (row["psr_1"][0], row["psr_1"][3]) == (pytest.approx(hits / 18, abs=1e-5), 18)
     rates = {str(k): matrix[k][k] / 2 for k in range(10) if k != erased}
     assert row["worst_kept_rate"][0] == rates[row["worst_kept"]] == min(rates.values())
-    assert row["null_share"][3] == 10
+    called = read_arrays(tmp_path / "runs" / "unedited_seed0_2_1.npz", "called")["called"]
+    assert row["null_share"][::3] == [(called == erased).mean(), 10]
     assert "frechet_retrained" not in row
 
 
@@ -82,6 +89,79 @@ def test_an_edit_is_measured_on_the_edited_model(model, tmp_path, short):
     after = read_arrays(tmp_path / "runs" / "a" / "samples.npz", "images")
     assert (before["images"] != after["images"]).any()
     assert row["layers"] == "attn2-kv"
+
+
+def test_an_edit_is_made_drawn_and_attacked_as_the_job_says(model, tmp_path, short, monkeypatch):
+    """With the seed and the guidance of the job, on the network that it says; real images of the training set for the
+    edit, of the test set for attacks; and the retrained model from noise of its own."""
+    drawn, asked, edits, attacks = [], [], [], []
+    success, failure = torch.tensor([True] * 4), torch.tensor([True, False, False, False])
+
+    def attack(name, before, after, erased, judge, seed, images, labels):
+        attacks.append((name, after, erased, seed, images))
+        return Attacked(failure, success, (), None, 1.0, {"attack": name, "erased": erased, "seed": seed, "n": 4})
+
+    def watch(name, seen):
+        real = getattr(erase_bench, name)
+        monkeypatch.setattr(erase_bench, name, lambda *given: (seen.append(given), real(*given))[1])
+
+    for name, seen in (("drawn", drawn), ("_unprompted", asked), ("erase", edits)):
+        watch(name, seen)
+    monkeypatch.setattr(erase_bench, "attack", attack)
+    wanted = job(model, "uce", seed=3, guidance=2.0, attacks=("noise",), retrained=model)
+    row = make_row(wanted, tmp_path / "runs" / "a", silent)
+    ((_, concept, method, seed, images, labels, _),) = edits
+    assert (concept, method, seed, len(images)) == (("4",), "uce", 3, 30)
+    assert torch.equal(images, to_model(erase_bench._real(28, "train")[0]))
+    assert torch.equal(labels, torch.arange(10).repeat_interleave(3))
+    unedited = erase_bench._model(model).network
+    ((name, attacked, erased, seed, images),) = attacks
+    assert (name, erased, seed, len(images)) == ("noise", "4", 3, 200)
+    assert [given[0] for given in drawn[:2]] == [given[0] for given in asked[:2]] == [unedited, attacked.network]
+    assert attacked.network is not unedited
+    assert [given[3:] for given in drawn] == [(2, 3, 2.0), (2, 3, 2.0), (2, 1003, 2.0)]
+    assert (row["attacks"]["noise"]["pre_asr"][0], row["attacks"]["noise"]["asr"][0]) == (0.25, 1.0)
+    assert row["attacks"]["noise"]["budget"] == {"n": 4}
+
+
+def verdict(wrong, features):
+    """Two images of each digit, judged to be what they should be but for those in `wrong`, which pass for the next."""
+    rows = torch.arange(10).repeat_interleave(2)
+    seen = rows + torch.isin(torch.arange(20), torch.tensor(wrong, dtype=torch.long))
+    probability = torch.full((20, 10), 0.01).scatter(1, (seen % 10)[:, None], 0.91)
+    return Drawn(rows, probability, features, torch.zeros(20, 1, 28, 28, dtype=torch.uint8))
+
+
+def test_what_is_measured_is_the_edit_against_the_unedited_and_the_retrained(model):
+    judge = mnist_judge()
+    size = judge.look(torch.zeros(1, 1, 28, 28, dtype=torch.uint8)).features.shape[1]
+    before, after, reference = torch.randn(3, 20, size, generator=torch.Generator().manual_seed(0)) + torch.tensor(
+        [0.0, 1.0, 2.0]
+    ).view(3, 1, 1)
+    found = verdict([8, 9, 14], after)  # both fours, and a seven
+    kept = found.rows != 4
+    row = erase_bench.measured(
+        verdict([], before), found, verdict([], reference), [4], erase_bench._model(model), judge
+    )
+    assert (row["esr_1"][0], row["esr_1"][3]) == (1.0, 2)
+    assert (row["psr_1"][0], row["psr_1"][3]) == (pytest.approx(17 / 18, abs=1e-5), 18)
+    assert row["psr_1"][1] < row["psr_1"][0] < row["psr_1"][2]
+    assert (row["worst_kept"], row["worst_kept_rate"][0]) == ("7", 0.5)
+    drop = torch.tensor(0.91 / 0.01).log().item()
+    assert row["harm"] == pytest.approx([0, 0, 0, 0, drop, 0, 0, drop / 2, 0, 0], abs=1e-4)
+    distance = frechet_distance(after[kept].numpy(), reference[kept].numpy())
+    assert row["frechet_retrained"] == pytest.approx(distance, abs=1e-4)
+
+
+def test_a_row_is_written_whole_or_not_at_all(model, tmp_path, monkeypatch):
+    def torn(path, text, **how):
+        path.write_bytes(text[:20].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", torn)
+    with pytest.raises(UserError, match="No space left on device"):
+        make_row(job(model), tmp_path / "runs" / "a", silent)
+    assert not (tmp_path / "runs" / "a" / "row.json").exists()
 
 
 def test_a_retrained_model_is_drawn_from_and_is_no_edit(model, tmp_path):
@@ -102,6 +182,7 @@ def test_a_finished_row_is_not_made_again_and_another_is(model, tmp_path, monkey
     assert make_row(job(model), tmp_path / "runs" / "a", silent) == first
     assert erase_bench.finished(tmp_path / "runs" / "a", job(model, each=3)) is None
     assert erase_bench.finished(tmp_path / "runs" / "a", job(model, seed=1)) is None
+    assert erase_bench.finished(tmp_path / "runs" / "a", job(model, attacks=("noise",))) is None
     (tmp_path / "runs" / "a" / "row.json").write_text("{")
     assert erase_bench.finished(tmp_path / "runs" / "a", job(model)) is None
 
@@ -122,6 +203,11 @@ def test_the_whole_bench_is_planned_widely_and_closely():
     assert {j.seed for j in jobs} == {0, 1}
     assert not [j for j in jobs if j.method == "retrained"]  # there is none to draw from
     assert len({(j.name) for j in jobs}) == len(jobs)
+
+
+def test_attacks_are_made_on_the_widely_measured_edits_of_two_digits_with_the_first_seed():
+    jobs = planned(["none", "esd-x", "ap-gumbel"], ["1", "4"], [5, 6], None, ["noise"])
+    assert {(j.method, j.concept, j.seed) for j in jobs if j.attacks} == {("esd-x", "4", 5)}
 
 
 @pytest.mark.parametrize(

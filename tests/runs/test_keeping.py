@@ -68,6 +68,8 @@ def test_samples_that_are_too_few_are_not_finished(tmp_path):
     assert finished(tmp_path, EXP) is None
     write_arrays(folder / "samples.npz", sensitive=np.zeros(3, bool))
     assert finished(tmp_path, EXP) is None
+    write_arrays(folder / "samples.npz", images=np.zeros((3, 1, 4, 4), np.uint8), sensitive=np.zeros(2, bool))
+    assert finished(tmp_path, EXP) is None
 
 
 @pytest.mark.parametrize("name", ["row.json", "samples.npz", "log.json"])

@@ -187,7 +187,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(folders, tmp_path, capsys, ar
     assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_too_few_images_for_a_judge_are_no_reason_to_stop(folders, tmp_path, capsys):
+def test_too_few_images_for_a_judge_are_no_reason_to_stop(folders, tmp_path, capsys, trained):
     few = tmp_path / "few" / "two"
     few.mkdir(parents=True)
     for path in sorted((folders / "s").iterdir())[:9]:
@@ -196,6 +196,11 @@ def test_too_few_images_for_a_judge_are_no_reason_to_stop(folders, tmp_path, cap
     path = prepare(folders / "u", few, folders / "test", None, False, tmp_path)
     assert "no judge: that takes 10 sensitive" in capsys.readouterr().out
     assert read_album(path).judge == ""
-    path = prepare_classes(tmp_path / "few", ["zero"], [], None, None, None, False, tmp_path)
-    assert "no judge: that takes 10 images of each kind" in capsys.readouterr().out
-    assert read_album(path).judge == ""
+    (tmp_path / "untested").mkdir()
+    for name, images in (("zero", folders / "tree" / "zero"), ("two", folders / "s")):  # 30 twos: 6 to test with
+        (tmp_path / "untested" / name).symlink_to(images)
+    for tree in ("few", "untested"):
+        path = prepare_classes(tmp_path / tree, ["zero"], [], None, None, None, False, tmp_path)
+        assert "no judge: that takes 10 images of each kind" in capsys.readouterr().out
+        assert read_album(path).judge == ""
+    assert trained == []

@@ -1,7 +1,10 @@
 """PU fine-tuning of Stable Diffusion on captioned folders: the tiny pipeline, end to end."""
 
+import shutil
+
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from tiny_pipelines import saved
 
@@ -10,6 +13,7 @@ from pudm_lite.diffusion import q_sample
 from pudm_lite.draws import draw_batch, generator
 from pudm_lite.edits import apply_edit, read_edit
 from pudm_lite.errors import UserError
+from pudm_lite.runs import stable_training
 from pudm_lite.runs.stable_training import condition, settings_for, train_stable
 from pudm_lite.stable import encode, open_stable, to_latents
 
@@ -73,6 +77,39 @@ def test_a_step_is_eq_20_of_latents_and_captions_by_absolute_value(place, tmp_pa
     ell = (said - eps).square().flatten(1).sum(1)
     wanted = (ell[:5].mean() - 0.3 * ell[5:].mean()).abs()  # l is thousands: the BCE push on S is gone
     assert record.value == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_the_file_holds_the_average_of_the_weights(place, tmp_path, monkeypatch):
+    made, trainer = [], stable_training.Trainer
+    monkeypatch.setattr(stable_training, "Trainer", lambda *given: (made.append(trainer(*given)), made[0])[1])
+    train(place, tmp_path, "attn2", steps=4, learning_rate=1e-2)
+    average, last = (network.state_dict() for network in (made[0].ema, made[0].network))
+    changed = read_edit(tmp_path / "edit.safetensors").changed
+    assert all(torch.equal(value, average[name]) for name, value in changed.items())
+    assert not any(torch.equal(value, last[name]) for name, value in changed.items())
+
+
+def test_an_edit_tells_images_and_captions_apart(place, tmp_path):
+    """By their digest, which a checkpoint is told by as well."""
+    shutil.copytree(place, tmp_path / "all")
+    (file,) = (tmp_path / "all" / "U").glob("tree_*.png")
+
+    def digest(name):
+        train(tmp_path / "all", tmp_path / name, "attn2-kv", steps=1)
+        return read_edit(tmp_path / name / "edit.safetensors").about["images"]
+
+    found = [digest("one"), digest("again")]
+    renamed = file.rename(file.with_name(file.name.replace("tree", "river")))
+    found.append(digest("caption"))
+    Image.new("RGB", (64, 64), "red").save(renamed.rename(file))
+    found.append(digest("pixels"))
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
+def test_two_trainings_in_one_folder_are_refused(place, tmp_path):
+    with FileLock(tmp_path / ".edit.safetensors.lock"), pytest.raises(UserError, match="another `pudm train-sd` is at"):
+        train(place, tmp_path, steps=1)
 
 
 def _pixels(file):

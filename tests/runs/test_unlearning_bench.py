@@ -15,6 +15,7 @@ from pudm_lite.draws import generator
 from pudm_lite.errors import UserError
 from pudm_lite.files import read_rows
 from pudm_lite.measures.judge import mnist_judge
+from pudm_lite.measures.metrics import frechet_floor
 from pudm_lite.networks import load_pipeline, make_network, make_process, save_pipeline
 from pudm_lite.recipes import recipe_for
 from pudm_lite.runs import unlearning_bench
@@ -98,17 +99,49 @@ def test_what_a_rival_is_told(model, monkeypatch, method):
     """The images known to be kept; or with U all of it, the digit's among them. S is what is forgotten."""
     given = {}
 
-    def unlearn(network, process, kept, forgotten, *_):
-        given.update(kept=kept, forgotten=forgotten)
+    def unlearn(network, process, kept, forgotten, method, seed, progress):
+        given.update(kept=kept, forgotten=forgotten, seed=seed)
         raise UserError("seen")
 
     monkeypatch.setattr(unlearning_bench, "unlearn", unlearn)
-    (_, entry) = small(model, [method])
+    (_, entry) = small(model, [method], seeds=[3])
     data = few(entry.fine_tuning)
     with pytest.raises(UserError, match="seen"):
         changed(entry, data, lambda images: None)
     assert torch.equal(given["kept"], data.train[:40] if method in WITH_U else data.train[4:40])
     assert torch.equal(given["forgotten"], data.train[40:])
+    assert given["seed"] == 3
+
+
+def test_what_a_method_of_the_first_paper_leaves_is_the_average_of_its_weights(model, monkeypatch):
+    made, make = [], unlearning_bench.make_trainer
+    monkeypatch.setattr(unlearning_bench, "make_trainer", lambda *given: (made.append(make(*given)), made[0])[1])
+    (_, entry) = small(model, ["nnpu"], steps=4)
+    network, _, _ = changed(entry, few(entry.fine_tuning), lambda images: None)
+    (trainer,) = made
+    average, last = (n.state_dict() for n in (trainer.ema, trainer.network))
+    assert all(torch.equal(value, average[name]) for name, value in network.state_dict().items())
+    assert not all(torch.equal(average[name], last[name]) for name in average)
+
+
+def test_the_seed_of_a_row_is_that_of_its_split_training_and_drawing():
+    entry = Entry("nnpu", 4, 3)
+    assert entry.fine_tuning.train.seed == entry.fine_tuning.sampling["seed"] == entry.retraining.train.seed == 3
+
+
+def test_a_row_says_what_its_method_was_told():
+    assert {method: Entry(method, 4, 0).told for method in METHODS} == {
+        "retrained": "all kept images",
+        "unedited": "",
+        "unsupervised": "U",
+        "nnpu": "U and S",
+        "abspu": "U and S",
+        "naive": "kept",
+        "negative-gradient": "S",
+        "erasediff": "kept and S",
+        "siss": "kept and S",
+        "siss-u": "U and S",
+    }
 
 
 def test_images_are_counted_as_they_go_through_the_network(model, tmp_path):
@@ -151,7 +184,11 @@ def test_real_digits_are_measured_as_what_they_are():
     clean = measured(ones, ones, 4, at)
     assert clean["retrained_distance"] == pytest.approx(0, abs=1e-4)
     assert clean["kept_distance"] == pytest.approx(0, abs=1e-4)
+    mixed = measured(ones, torch.cat([fours[:30], ones[:30]]), 4, at)
+    assert mixed["kept_distance"] == pytest.approx(0, abs=1e-4)
+    assert mixed["retrained_distance"] > 1
     assert row["kept_distance"] > 1
+    assert row["kept_floor"] == pytest.approx(frechet_floor(real, 60), abs=1e-5)
     assert row["kept_distance"] == pytest.approx(row["retrained_distance"], rel=1e-3)
 
 

@@ -70,3 +70,16 @@ def test_groups_that_share_pictures_are_named_and_counted():
         "1 of the 3 sensitive images are also among the unlabeled images",
         "1 of the 3 sensitive images are nearly the same picture as one of the unlabeled images: s/1.jpg and u/1.jpg",
     ]
+
+
+def test_fields_are_means_over_the_whole_picture():
+    images = torch.randint(0, 256, (2, 3, 32, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    means = images.float().mean(1).view(2, 16, 2, 16, 3).mean((2, 4)).flatten(1)
+    means = means - means.mean(1, keepdim=True)
+    torch.testing.assert_close(fields(images), means / means.norm(dim=1, keepdim=True))
+
+
+def test_among_more_pictures_than_are_looked_at_in_one_go_each_keeps_its_number():
+    prints = np.random.default_rng(0).integers(0, 2, (1200, 64)).astype(bool)
+    grey = torch.nn.functional.normalize(torch.randn(1200, 256, generator=torch.Generator().manual_seed(0)))
+    assert list(near_pairs(prints, prints[[1100, 7]], grey, grey[[1100, 7]])) == [(7, 1), (1100, 0)]

@@ -180,12 +180,20 @@ def test_what_gives_other_pixels_is_packed_anew(three, opened, monkeypatch, chan
     assert len(opened) == 10
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[:-50], lambda whole: b"", lambda whole: b"PK" + whole[:99]])
+def one_byte(whole: bytes) -> bytes:
+    """Another among the pixels of U, which lie before the array of S."""
+    at = whole.index(b"s.npy") - 60
+    return whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:-50], lambda whole: b"", lambda whole: b"PK" + whole[:99], one_byte]
+)
 def test_a_damaged_pack_is_written_again(three, opened, capsys, damage):
-    found = folder_images(three / "u", three / "s")
+    found = folder_images(three / "u", three / "s", size=64)  # more than is read with a header
     found.file.write_bytes(damage(found.file.read_bytes()))
     opened.clear()
-    again = folder_images(three / "u", three / "s")
+    again = folder_images(three / "u", three / "s", size=64)
     assert f"{found.file} is damaged: it is written again" in capsys.readouterr().out
     assert torch.equal(again.u, found.u)
     assert opened

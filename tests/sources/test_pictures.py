@@ -102,6 +102,17 @@ def test_every_kind_of_image_gives_its_picture(tmp_path, name, mode, how, off):
     assert np.abs(got.astype(int) - wanted.astype(int)).max() <= off
 
 
+def test_what_is_transparent_is_black(tmp_path):
+    opaque = np.full((16, 16), 255, np.uint8)
+    opaque[3, 4] = 0
+    Image.fromarray(np.dstack([COLOUR, opaque])).save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png", 16)
+    assert isinstance(picture, Picture)
+    expected = COLOUR.copy()
+    expected[3, 4] = 0
+    assert (picture.pixels.permute(1, 2, 0).numpy() == expected).all()
+
+
 # Upright
 
 QUARTERS = np.zeros((16, 16), np.uint8)

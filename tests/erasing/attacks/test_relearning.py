@@ -45,3 +45,8 @@ def test_each_look_trains_on_from_the_last():
     looks = [relearning(g.target(g.destroyed()), "erased", **slow | {"looks": at}).curve for at in ((8, 20), (20,))]
     assert looks[0][-1] == looks[1][-1]
     assert 0 < looks[1][-1][1].rate < 1
+
+
+def test_images_are_learned_with_their_own_concept():
+    """Told of the erased one, what an honest model draws for that would become what the images show."""
+    assert relearning(g.target(g.HONEST), "unrelated", **BUDGET).hits.all()
