@@ -35,10 +35,13 @@ def tokenizer(folder: Path) -> Any:
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
 
 
-def tiny_pipeline(folder: Path, cross: bool = True, prediction: str = "epsilon") -> "StableDiffusionPipeline":
+def tiny_pipeline(
+    folder: Path, cross: bool = True, prediction: str = "epsilon", heed: float = 1.0
+) -> "StableDiffusionPipeline":
     """A StableDiffusionPipeline of 32 x 32 latents in 4 channels. folder: where its vocabulary is written.
 
-    cross: whether its U-Net attends to the prompt. prediction: what it predicts.
+    cross: whether its U-Net attends to the prompt. prediction: what it predicts. heed: times the values and the output
+    of that attention, as a random network hardly heeds a prompt.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -77,6 +80,10 @@ def tiny_pipeline(folder: Path, cross: bool = True, prediction: str = "epsilon")
                 pad_token_id=words.pad_token_id,
             )
         )
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if "attn2.to_v" in name or "attn2.to_out.0.weight" in name:
+                parameter.mul_(heed)
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
