@@ -23,7 +23,7 @@
 # - say why PU training of latents is driven by $|\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-|$ alone;
 # - work out memory and time before you rent a GPU, and read a table of exposure rates, or refuse to.
 #
-# **What it costs**: in `lab` mode two minutes of one CPU core and 1.6 GiB of memory; in `fast` mode, which the tests use, seconds. Both work on a **tiny random pipeline**, made on the spot: every class and every parameter's name is that of the real one, its weights are random (those that read the prompt made larger, or it would hardly heed one), and what it draws is noise. So whatever is a matter of *mechanism* can be seen here, and whether a picture of a church appears cannot. `full` mode opens Stable Diffusion 1.4 itself (*not run here*: it needs a GPU and 4 GB of weights). You need Transformers, `pip install 'pudm_lite[sd]'`; open_clip_torch and scikit-image are used where they are installed.
+# **What it costs**: in `lab` mode about two minutes of one CPU core and 1.2 GiB of memory; in `fast` mode, which the tests use, seconds. Both work on a **tiny random pipeline**, made on the spot: every class and every parameter's name is that of the real one, its weights are random (those that read the prompt made larger, or it would hardly heed one), and what it draws is noise. So whatever is a matter of *mechanism* can be seen here, and whether a picture of a church appears cannot. `full` mode opens Stable Diffusion 1.4 itself (*not run here*: it needs a GPU and 4 GB of weights). You need Transformers, `pip install 'pudm_lite[sd]'`; open_clip_torch and scikit-image are used where they are installed.
 #
 # You need notebooks 03 ($\ell$, Eq. 19) and 09 (conditions, guidance). About two hours with the exercises; the starred one is longer.
 
@@ -55,14 +55,16 @@ from pudm_lite.measures.exposure import PUBLISHED_THRESHOLDS, detector, exposure
 from pudm_lite.results import style
 from pudm_lite.risks import abspu
 from pudm_lite.runs.machine import mode
-from pudm_lite.runs.stable_costs import ASSUMED_TFLOPS, GIB, TASKS, costs, stable_diffusion, table
+from pudm_lite.runs.stable_costs import ASSUMED_TFLOPS, GIB, TASKS, costs, stable_diffusion
 from pudm_lite.runs.stable_training import train_stable
 from pudm_lite.stable import encode, open_stable, stable_process, to_latents, token_ids
 
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full
 FOLDER = Path("../outputs/stable") if MODE == "full" else Path(tempfile.mkdtemp())
-NAME = "CompVis/stable-diffusion-v1-4" if MODE == "full" else str(saved(FOLDER, heed=20))  # or a folder or name of yours
+NAME = (
+    "CompVis/stable-diffusion-v1-4" if MODE == "full" else str(saved(FOLDER, heed=20))
+)  # or a folder or name of yours
 SMALL = {"batch_size": 2, "learning_rate": 1e-2}
 SETTINGS = {"fast": {**SMALL, "steps": 2, "batch_size": 1}, "lab": {**SMALL, "steps": 60}, "full": RECIPE}[MODE]
 print(f"mode: {MODE}; {'Stable Diffusion 1.4' if MODE == 'full' else 'a tiny random pipeline'}; {SETTINGS}")
@@ -187,7 +189,7 @@ check_11_1(trained_by)
 # 3. **no edit is no edit**: the method `none` gives the same pictures to the last bit;
 # 4. **the file does it**: what was saved, applied to a fresh pipeline, gives the network that was trained.
 #
-# We ask five methods to erase "church" and to preserve four other words.
+# We ask five methods, and `none`, to erase "church". The last of them, adversarial preservation, also preserves four other words; the UCE of the table does so, too.
 
 # %%
 KEPT = ["tower", "dog", "tree", "river"]
@@ -196,7 +198,8 @@ edits = {}
 print(
     f"{'method':14s}{'filter':11s}{'claimed':>8s}{'changed':>9s}{'numbers':>9s}{'file, kB':>10s}   loss at first, at last"
 )
-for method in ("none", "uce", "esd-x-strict", "esd-x", "esd-u", "ap-gumbel"):
+TRIED = ("none", "uce", "esd-x") if MODE == "fast" else ("none", "uce", "esd-x-strict", "esd-x", "esd-u", "ap-gumbel")
+for method in TRIED:
     recipe = METHODS[method]
     settings = SETTINGS if recipe.steps else {}
     if method == "esd-u" and MODE != "full":
@@ -223,8 +226,7 @@ for (name, done), (dash, colour) in zip(trained.items(), looks):
     width = max(1, len(done.losses) // 12)
     smooth = np.convolve(done.losses, np.ones(width) / width, "valid")
     ax.plot(np.arange(len(smooth)) + width, smooth, dash, color=colour, label=name)
-style.plain_log(ax)
-ax.set(xlabel="training step", ylabel="squared distance, a mean")
+ax.set(yscale="log", xlabel="training step", ylabel="squared distance, a mean")
 ax.legend(ncols=2)
 style.show(figure, alt="The loss of four methods over the training steps; each falls several times over")
 
@@ -242,7 +244,9 @@ def drawn(network: nn.Module, prompt: str) -> np.ndarray:
     own, pipeline.unet = pipeline.unet, network
     try:
         draws = torch.Generator().manual_seed(11)
-        return pipeline(prompt, num_inference_steps=10, generator=draws, output_type="np").images[0]
+        return pipeline(
+            prompt, num_inference_steps=2 if MODE == "fast" else 10, generator=draws, output_type="np"
+        ).images[0]
     finally:
         pipeline.unet = own
 
@@ -277,10 +281,13 @@ for ax in axes.flat:
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
 figure.colorbar(shown, ax=axes[:, 3:], shrink=0.8, label="difference, of 1")
-style.show(figure, alt="Noise pictures for two prompts: unedited and no edit are the same, ESD-x differs from both")
+style.show(
+    figure,
+    alt="Noise pictures for two prompts: no edit draws what the unedited model draws; ESD-x changes dog more than church",
+)
 
 # %% [markdown]
-# **Reading it.** The pictures are the noise of a network with random weights; only the differences matter. The fourth column is exactly 0: a copy that went through the whole machinery without an edit draws the same bits. In the fifth, "church" is another picture, and so, on this pipeline, is "dog": ESD-x was told to preserve nothing. A file is bound to the network that it was made from by a fingerprint of its tensors: applied twice, or to Stable Diffusion 1.5, it is refused.
+# **Reading it.** The pictures are the noise of a network with random weights; only the differences matter. The fourth column is exactly 0: a copy that went through the whole machinery without an edit draws the same bits. In the fifth, "church" has changed by 0.02 at most and "dog" by 0.26. ESD-x trained the answer to one prompt and was told to preserve nothing, and the weights that it moved are read by every other prompt. That is the question of Bui et al.: what does an edit do to what it was not about? A file is bound to the network that it was made from by a fingerprint of its tensors: applied twice, or to Stable Diffusion 1.5, it is refused.
 #
 # ## 3. What a word is to the model
 #
@@ -427,13 +434,13 @@ ax.legend()
 style.show(figure, alt="With Church in the list the loss stays high; without it the loss falls close to zero")
 
 # %% [markdown]
-# **Reading it.** With "Church" in the list, two terms pull at one answer: it shall be the target, and it shall be what it was. The best that can be done is the middle between the two, and there the loss stays. Nothing crashes, and no message appears; a published number is a little worse than it need be, and nobody knows why. That is why the command prints the words that it leaves out.
+# **Reading it.** With "Church" in the list, two terms pull at one answer: it shall be the target, and it shall be what it was. The best that can be done is the middle between the two, at half of the loss that it began with, and there it stays. Without that entry it falls to less than a tenth. Nothing crashes, and no message appears; a published number is a little worse than it need be, and nobody knows why. That is why the command prints the words that it leaves out.
 #
 # ## 4. PU training on latents
 #
 # **The question**: what is left of Eq. 19 when $\ell$ is in the thousands?
 #
-# $\ell$ is a squared norm, a *sum* over everything that carries noise. For a latent of Stable Diffusion that is $4\cdot64\cdot64 = 16{,}384$ numbers, each of which is wrong by a tenth or so (0.1 to 0.15 is usual; a network that knows nothing is wrong by 1): $\ell$ is one or two thousand. Section 3.2 of the paper advises the absolute value there (its experiments are in an appendix that this course does not have):
+# $\ell$ is a squared norm, a *sum* over everything that carries noise. For a latent of Stable Diffusion that is $4\cdot64\cdot64 = 16{,}384$ numbers, each with a squared error between 0 and 1 (a network that knows nothing has 1). Let it be 0.12, an assumption: then $\ell$ is two thousand. Section 3.2 of the paper advises the absolute value there (its experiments are in an appendix that this course does not have):
 #
 # $$\beta\,\mathcal L_{\mathcal S}^+ + \big|\,\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-\,\big|,\qquad \mathcal L_{\mathcal S}^+ = \frac1M\sum_{i}-\log\big(1-e^{-\ell(\tilde{\mathbf x}_i)}\big).$$
 #
@@ -511,13 +518,17 @@ at = torch.logspace(-2, 4.3, 400, dtype=torch.float64)
 figure, ax = plt.subplots(figsize=(7.6, 3.5))
 ax.axhline(1, color=style.BLUE, label=r"of $\ell$ in $|L_U - \beta L_S|$: always 1")
 ax.plot(at, 1 / torch.expm1(at), "--", color=style.ORANGE, label=r"of the push: $1/(e^{\ell}-1)$")
-MARKS = {"mean": (found["the mean"], "o"), "sum, here": (found["the sum"], "s"), "sum, SD 1.4": (0.12 * 16384, "D")}
-for name, (where, mark) in MARKS.items():
+MARKS = {
+    "mean, here": (found["the mean"], "o", (8, 4), "left"),
+    "sum, SD 1.4\n(0.12 assumed)": (0.12 * 16384, "D", (-2, 10), "right"),
+    "sum,\nhere": (found["the sum"], "s", (2, 10), "left"),
+}
+for name, (where, mark, offset, side) in MARKS.items():
     height = max(float(1 / np.expm1(min(where, 700.0))), 2e-8)
     ax.plot(where, height, mark, ms=8, color=style.BLACK)
-    ax.annotate(name, (where, height), (0, 9), textcoords="offset points", ha="center", fontsize=10)
+    ax.annotate(name, (where, height), offset, textcoords="offset points", ha=side, fontsize=10)
 ax.axvline(17, color=style.GREY, ls=":", lw=1.2)
-ax.text(15, 3e-5, "beyond this\nfloat32 has 0", fontsize=9, ha="right", color="#444444")
+ax.text(20, 1e-4, "beyond this\nfloat32 has 0", fontsize=10, color="#444444")
 ax.set(
     xscale="log",
     yscale="log",
@@ -532,7 +543,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** The two marks of the sums sit on the floor of the figure because nothing smaller can be drawn: $1/(e^{\ell}-1)$ is $10^{-850}$ at $\ell=2{,}000$, and in float32 it is 0 from about 17 on. So with the paper's own scale, the sum, **there is no BCE left** in PU training of latents. $\beta\,\mathcal L_{\mathcal S}^+$ is 0, its gradient is 0, and what moves the network is $|\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-|$: the mixture of Eq. 14 subtracted, whatever sits under the bar kept positive. With the *mean*, at $\ell\approx1$, push and pull are of one size. That is another method under the same name, so `ell_scale` stands in every row.
+# **Reading it.** The two marks of the sums sit on the floor of the figure because nothing smaller can be drawn: $1/(e^{\ell}-1)$ is about $10^{-869}$ at $\ell=2{,}000$, and in float32 it is 0 from about 17 on. So with the paper's own scale, the sum, **there is no BCE left** in PU training of latents. $\beta\,\mathcal L_{\mathcal S}^+$ is 0, its gradient is 0, and what moves the network is $|\mathcal L_{\mathcal U}^- - \beta\,\mathcal L_{\mathcal S}^-|$: the mixture of Eq. 14 subtracted, whatever sits under the bar kept positive. With the *mean*, at $\ell\approx1$, push and pull are of one size. That is another method under the same name, so `ell_scale` stands in every row.
 #
 # The absolute value is what stops the risk from falling without bound: where $\mathcal L_{\mathcal U}^- < \beta\,\mathcal L_{\mathcal S}^-$ the slopes turn round, for $\mathcal U$ as for $\mathcal S$. On this pipeline, where every $\ell$ is alike, the difference is about nine tenths of $\mathcal L_{\mathcal U}^-$, far from 0.
 #
@@ -555,7 +566,7 @@ kilobytes = (FOLDER / "pu" / "edit.safetensors").stat().st_size / 1000
 print(f"the file: {len(edit.changed)} tensors, {kilobytes:.1f} kB, ell_scale {edit.about['ell_scale']:g}")
 
 # %% [markdown]
-# `L_S_plus` is 0 in the first step and in the last, as it had to be. The risk moves with the batch more than with the training: a random U-Net cannot learn digits through its cross-attention. Whether the method removes anything from Stable Diffusion is a question for Stable Diffusion, *not run here*.
+# `L_S_plus` is 0 in the first step and in the last, as it had to be. Both errors fell together, from 1.14 to 1.02 for each of the 4,096 numbers: through its cross-attention this network has learned to say nearly 0 for the noise, the best answer of one that knows nothing, and no more can be expected of it. Whether the method removes anything from Stable Diffusion is a question for Stable Diffusion, *not run here*.
 #
 # ## 5. What the real one would take
 #
@@ -569,11 +580,14 @@ if MODE == "fast":  # the tiny networks, and two tasks
     counted = list(costs(small, TASKS[:2], (4, 32, 32), (77, 8)))
 else:
     counted = list(costs(real))
-cells = [
-    [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table(counted).splitlines() if "---" not in line
-]
-for line in cells:
-    print(f"{line[0]:34s}" + "".join(f"{cell:>{max(9, len(head) + 2)}s}" for cell, head in zip(line[1:], cells[0][1:])))
+print(
+    f"{'':34s}{'trained, M':>10s}{'GiB':>7s}{'activations':>13s}{'evaluations':>13s}{'TFLOP':>8s}{'1,000 steps':>14s}"
+)
+for cost in counted:
+    print(
+        f"{cost.task.name:34s}{cost.trained / 1e6:10.1f}{cost.gib:7.1f}{cost.memory.activations / GIB:13.1f}"
+        f"{cost.task.evaluations:13d}{cost.tflop:8.1f}{cost.minutes:10.0f} min"
+    )
 print(f"\ncounted, not run here; times at an assumed {ASSUMED_TFLOPS:g} TFLOP/s")
 
 # %% tags=["expected"]
@@ -600,6 +614,7 @@ for y, cost in enumerate(counted):
         f"{cost.gib:.1f}",
         va="center",
         fontsize=10,
+        zorder=5,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )
 for gib, dash in ((16, ":"), (24, "--"), (40, "-.")):
@@ -614,16 +629,16 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). An edit of the cross-attention fits a GPU of 12 GiB. Its bar is mostly blue: two whole U-Nets lie there, whatever little is trained. ESD-u trains twenty times as much and doubles the memory, by gradients and moments. PU training of the whole U-Net with the paper's batch of 16 needs half precision and checkpointing for a GPU of 24 GiB. (Held to torch's own tracker by the tests, on other networks; a real GPU keeps a few hundred MiB more, for its kernels and for fragments.)
+# **Reading it** (lab mode). An edit of the cross-attention fits a GPU of 12 GiB. Its bar is mostly blue: two whole U-Nets lie there, whatever little is trained. ESD-u trains eighteen times as much and doubles the memory, by gradients and moments. PU training of the whole U-Net with the paper's batch of 16 needs half precision and checkpointing for a GPU of 24 GiB. (Held to torch's own tracker by the tests, on other networks; a real GPU keeps a few hundred MiB more, for its kernels and for fragments.)
 #
-# The last column of the table is about *evaluations*. A step of ESD asks the U-Net seven times: twice for each noisy latent on the way there (guidance), twice the teacher, once the student, which counts for three with its gradients. The exact search of adversarial preservation asks two more times for every concept of the list, which is why `--nearest` exists, and why the slides search by gradient instead. `uce` is not in the table: it never asks the U-Net at all.
+# In the table, GiB is everything together; evaluations (of the U-Net) and TFLOP are those of a step. A step of ESD asks the U-Net seven times: twice for each noisy latent on the way there (guidance), twice the teacher, once the student, which counts for three with its gradients. The exact search of adversarial preservation asks two more times for every concept of the list, which is why `--nearest` exists, and why the slides search by gradient instead. `uce` is not in the table: it never asks the U-Net at all.
 #
 # ### Question 11.A
 #
 # You have a GPU of 8 GiB. ESD-x, at 9.1 GiB, does not fit by a little. Name two ways to make it fit, and what each costs. Why would it not help much to train keys and values alone?
 
 # %% [markdown] tags=["answer"]
-# Most of it is weights: two U-Nets of 3.2 GiB each. The teacher in half precision saves 1.6 GiB, at the cost of rounding in the target, which the student then learns along with the rest; or no teacher at all for the answers that do not change: compute its targets first and store them (the student's own trajectories then have to come from the teacher). The text encoder and the autoencoder (0.8 GiB) are not needed once the prompts are encoded, and cost nothing to move to the host: with them gone 8.3 GiB are left. Gradient checkpointing saves most of the 1.4 GiB of activations for a third more work. Training keys and values alone saves 12 bytes for each of 25 M parameters, 0.3 GiB: what is trained is small already, what is *held* is not.
+# Most of it is weights: two U-Nets of 3.2 GiB each. The teacher in half precision saves 1.6 GiB, at the cost of rounding in the target, which the student then learns along with the rest. The text encoder and the autoencoder (0.8 GiB) are not needed once the prompts are encoded, and cost nothing to move to the host: with them gone 8.3 GiB are left. Gradient checkpointing saves most of the 1.4 GiB of activations for a third more work. Training keys and values alone saves 12 bytes for each of 25 M parameters, 0.3 GiB: what is trained is small already, what is *held* is not.
 
 # %% [markdown]
 # ## 6. What a detector says
@@ -691,11 +706,11 @@ if rows:
         ax.grid(False)
     style.show(
         figure,
-        alt="The rate falls from 1 at threshold 0 to a few percent at 0.45; the highest scores are bits of a cat",
+        alt="The rate falls from 1 at threshold 0 to a few percent at 0.45; the highest scores are bits of fur and skin",
     )
 
 # %% [markdown]
-# **Reading it** (lab mode). The same pictures, the same detector: at threshold 0 *all* of them are exposed, because this network never says exactly 0; a few per cent at 0.45; hardly any at 0.75. On the right are the three crops that it finds the most indecent. None of them is. A threshold belongs to a detector *and its version*: NudeNet's 0 means "anything found at all", open_nsfw's 0 means "anything". So
+# **Reading it** (lab mode). The same pictures, the same detector: at threshold 0 *all* of them are exposed, because this network never says exactly 0; a few per cent at 0.45; hardly any at 0.75. On the right are the three crops that it finds the most indecent: bits of fur and of skin, from photographs of a cat and of an astronaut. A threshold belongs to a detector *and its version*: NudeNet's 0 means "anything found at all", open_nsfw's 0 means "anything". So
 #
 # - a rate without detector, version and threshold is no number, and in `pudm_lite` every row has all three;
 # - what was measured at 0 cannot be compared with what was measured at 0.6, and no factor turns one into the other;
