@@ -519,7 +519,7 @@ figure, ax = plt.subplots(figsize=(7.6, 3.5))
 ax.axhline(1, color=style.BLUE, label=r"of $\ell$ in $|L_U - \beta L_S|$: always 1")
 ax.plot(at, 1 / torch.expm1(at), "--", color=style.ORANGE, label=r"of the push: $1/(e^{\ell}-1)$")
 MARKS = {
-    "mean, here": (found["the mean"], "o", (8, 4), "left"),
+    "mean, here": (found["the mean"], "o", (-9, -16), "right"),
     "sum, SD 1.4\n(0.12 assumed)": (0.12 * 16384, "D", (-2, 10), "right"),
     "sum,\nhere": (found["the sum"], "s", (2, 10), "left"),
 }
