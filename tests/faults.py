@@ -1231,6 +1231,25 @@ FAULTS = [
         ('if set(parts) != {"unet", "scheduler"}:', "if False:"),
         ("all(type(side) is int and side > 0 for side in sides)", "True"),
     ),
+    *faults(
+        "runs/stable_costs.py",
+        "runs/test_stable_costs.py",
+        ('for name in ("text_encoder", "vae")', 'for name in ("vae",)'),
+        ("task.evaluations * each)", "each)"),
+        ("task.batch, told, task.estimates)", "task.batch, told)"),
+        ("for p in only(unet, task.layers))", "for p in unet.parameters())"),
+        ("search=2 * NEAREST", "search=NEAREST"),
+        ("self.tflop / ASSUMED_TFLOPS / 60", "self.tflop / ASSUMED_TFLOPS / 3600"),
+    ),
+    *faults(
+        "runs/memory.py",
+        "runs/test_memory.py",
+        ("if isinstance(tensor, Tensor):  # blocks", "if True:  # blocks"),
+        (
+            "return training_memory(network, shape, estimates * batch",
+            "return training_memory(network, shape, 2 * batch",
+        ),
+    ),
     # The course
     *faults(
         "course/guidance.py",

@@ -60,11 +60,16 @@ def training_memory(
     return Memory(4 * parameters, 4 * trained, 8 * trained, 4 * parameters, activations)
 
 
-def erasing_memory(network: nn.Module, shape: tuple[int, int, int], batch: int, told: tuple[int, int]) -> Memory:
-    """The same for `erasing.methods.erase`, in float32: there is a teacher in the place of an average, Adam's moments
-    are of what is trained, and two noise estimates with gradients are kept: the erased concept's and a preserved
-    one's."""
-    return training_memory(network, shape, 2 * batch, told=told)
+def erasing_memory(
+    network: nn.Module, shape: tuple[int, int, int], batch: int, told: tuple[int, int], estimates: int = 2
+) -> Memory:
+    """The same for `erasing.methods.erase`, in float32: there is a teacher in the place of an average, and Adam's
+    moments are of what is trained.
+
+    estimates: of the noise, with gradients, that a step keeps: the erased concept's and a preserved one's; 1 where none
+    is preserved, as by ESD.
+    """
+    return training_memory(network, shape, estimates * batch, told=told)
 
 
 def flops(network: nn.Module, shape: tuple[int, int, int], told: tuple[int, int] | None = None) -> int:
@@ -171,9 +176,10 @@ def _activations(
 
     recomputed = [0]
 
-    def checkpointed(block: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    def checkpointed(block: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         for tensor in inputs:
-            outer.keep(tensor)
+            if isinstance(tensor, Tensor):  # blocks with attention are given Nones as well
+                outer.keep(tensor)
         inner = _Kept(outer.known | outer.storages.keys())
         with inner.hooks():
             output = block(*inputs)

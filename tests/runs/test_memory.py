@@ -187,6 +187,14 @@ def test_only_what_is_trained_has_gradients_and_moments(stable):
         assert found.weights == found.ema == 4 * sum(p.numel() for p in stable.parameters())
         assert 1 < found.activations / 2**30 < 12
     assert found.activations == training_memory(stable, (4, 64, 64), 2, told=(77, 768)).activations
+    one = erasing_memory(stable, (4, 64, 64), 2, (77, 768), estimates=1)
+    assert one.activations == found.activations
+
+
+def test_blocks_with_attention_are_checkpointed_too(stable):
+    """Diffusers hands them masks that are None."""
+    plain, less = (training_memory(stable, (4, 32, 32), 1, "no", way, (77, 768)) for way in (False, True))
+    assert 0 < less.activations < 0.8 * plain.activations
 
 
 def test_operations_by_hand():
