@@ -207,6 +207,7 @@ def test_a_process_within_its_limits_is_left_alone():
     one = started("x = os.urandom(1 << 20) * 20")
     watch = Watch(one.pid, 60)
     watch.from_here()
+    assert 0 < watch.bare_mb < 200  # its own, and no more what PyTorch may need
     time.sleep(0.5)
     watch.end()
     assert watch.why == ""
