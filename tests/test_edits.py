@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tiny_pipelines import tiny_pipeline
 
@@ -110,3 +111,13 @@ def test_a_file_is_written_whole_or_not_at_all(unet, tmp_path, monkeypatch):
         an_edit(unet, path, scale=3.0)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_a_sentence_also_from_the_library_that_writes(unet, tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(UserError, match=r"cannot write .*e\.safetensors .*No space left.*: make room"):
+        an_edit(unet, tmp_path / "e.safetensors")
+    assert not list(tmp_path.iterdir())
