@@ -18,8 +18,8 @@ LEVELS = 16
 
 @dataclass(frozen=True)
 class Few:
-    """What one edited model drew. images: (K, n, H, W) uint8, by the concept asked for. called: (K, n) uint8, the row of
-    the concept that the judge sees in each."""
+    """What one edited model drew. images: (K, n, H, W) uint8, by the concept asked for. called: (K, n) uint8, what the
+    judge sees in each, a row of its classes."""
 
     images: np.ndarray
     called: np.ndarray
