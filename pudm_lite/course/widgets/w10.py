@@ -3,16 +3,18 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...results import style
+from ...results.report import draw_panel
 from ...runs.erasing_samples import Few
 
 Row = dict[str, Any]
 
 
 def edit_figure(row: Row, few: Few | None) -> Any:
-    """Left: asked for by judged, in shares of each row, the erased digit's row framed. Right: samples of each digit,
-    framed where the judge sees the erased digit; left out where there are none. row: of `pudm erase-bench`.
+    """Left: asked for by judged, in shares of each row, the erased digit's row framed. Right: samples of each digit, a
+    line each, framed where the judge sees the erased digit; left out where there are none. row: of `pudm erase-bench`.
 
     Returns a matplotlib figure.
     """
@@ -22,27 +24,21 @@ def edit_figure(row: Row, few: Few | None) -> Any:
     counts = np.array(row["matrix"])
     shares, erased, k = counts / counts.sum(1, keepdims=True), int(row["concept"]), len(counts)
     each = few.images.shape[1] if few else 0
-    figure = Figure(figsize=(4.7 + 0.85 * each, 4.6), layout="constrained")
-    grid = figure.add_gridspec(k, 1 + each, width_ratios=[1] + [0.18] * each, wspace=0.02, hspace=0.02)
-    ax = figure.add_subplot(grid[:, 0])
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure = Figure(figsize=(4.7 + 0.42 * each, 4.6), layout="constrained")
+    axes = figure.subplots(1, 2 if few else 1, width_ratios=[10, each] if few else [1], squeeze=False)[0]
+    axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, j in zip(*np.nonzero(counts), strict=True):
         ink = "white" if shares[i, j] > 0.5 else "black"
-        ax.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=8, color=ink)
-    ax.add_patch(Rectangle((-0.5, erased - 0.5), k, 1, fill=False, edgecolor=style.ORANGE, lw=2.5))
-    ax.set(xticks=range(k), yticks=range(k), xlabel="the judge sees", ylabel="asked for", title="of 100 images")
-    ax.grid(False)
-    for place in range(k * each):
-        digit, image = divmod(place, each)
-        cell = figure.add_subplot(grid[digit, 1 + image])
-        assert few is not None
-        cell.imshow(few.images[digit, image], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        cell.set(xticks=[], yticks=[])
-        found = int(few.called[digit, image]) == erased
-        for side in cell.spines.values():
-            side.set(visible=found, edgecolor=style.ORANGE, linewidth=3)
-        if image == 0:
-            cell.set_ylabel(str(digit), rotation=0, ha="right", va="center", fontsize=9)
+        axes[0].text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=8, color=ink)
+    axes[0].add_patch(Rectangle((-0.5, erased - 0.5), k, 1, fill=False, edgecolor=style.ORANGE, lw=2.5))
+    axes[0].set(
+        xticks=range(k), yticks=range(k), xlabel="the judge sees", ylabel="asked for", title="of 100 images: how many"
+    )
+    axes[0].grid(False)
+    if few:
+        images = torch.from_numpy(few.images.reshape(-1, 1, *few.images.shape[2:]))
+        draw_panel(axes[1], images, torch.from_numpy(few.called.flatten() == erased), columns=each)
+        axes[1].set_title(f"framed: a {erased}")
     gone, kept = row["esr_1"], row["psr_1"]
     figure.suptitle(
         f"{row['method']}, digit {erased} erased, seed {row['seed']}: ESR-1 {gone[0]:.2f} "
