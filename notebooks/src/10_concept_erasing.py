@@ -370,7 +370,7 @@ show_samples(
 # | `salun`, SalUn | trains only the half of the weights that the forgetting gradient touches most |
 # | `fmn`, Forget-Me-Not | makes the attention at the concept's tokens small |
 # | `sld`, safe latent diffusion | no training: guidance away from the concept while drawing |
-# | `pu` | notebook 09's PU fine-tuning: the first paper's risk on real images, as a way to erase |
+# | `pu` | PU fine-tuning with a condition (notebook 09): the first paper's risk on real images, as a way to erase |
 # | `ap-…`, `age` | adversarial preservation, Sections 6 and 7 |
 # | `retrained` | no edit, but the reference: the same recipe without the concept |
 #
@@ -394,7 +394,7 @@ figure.axes[0].set_title(f"erasing {DIGIT}, by method", loc="left")
 style.show(figure, alt="For each method: share erased, share kept with intervals, and the worst kept digit")
 
 # %% [markdown]
-# **Reading it.** Read from right to left in each line. An orange dot at the right edge erases; a blue square and a black bar near the line of `none` keep. Methods that do both are few, and those that only erase are many: the slides' complaint. Where a method's orange dot lies near that of `none`, it did nothing here at these settings (Forget-Me-Not turns the attention away from tokens and does not find the meaning there; safe guidance works for null prompts, not for the concept's own; a right $\beta$ gives PU nothing to say about a marked condition, notebook 09). *To retrained* is the Fréchet distance between what the edited and the retrained model draw for the kept digits, on the judge's features, from different noise. Settings were chosen once, for digits, and not tuned for each method to the same degree: compare kinds, not hundredths.
+# **Reading it.** Read from right to left in each line. An orange dot at the right edge erases; a blue square and a black bar near the line of `none` keep. Methods that do both are few, and those that only erase are many: the slides' complaint. Where a method's orange dot lies near that of `none`, it did nothing here at these settings. (Safe guidance is made for prompts that do not name the concept; where the prompt *is* the concept there is nothing left to turn away from.) *To retrained* is the Fréchet distance between what the edited and the retrained model draw for the kept digits, on the judge's features, from different noise. Settings were chosen once, for digits, and not tuned for each method to the same degree: compare kinds, not hundredths.
 #
 # ## 6. Keep what suffers most (Eqs. 6 and 7)
 #
@@ -707,7 +707,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** Compare each line with `none` at the top and `retrained` at the bottom (what the judge takes for the digit where nothing was learned of it). Methods that rewrite how the *word* is read leave the digit in the answer to null: it is still in the weights, a few of which were changed. Those that train all weights, or push far, lower it, and the figure of Section 5 says at what price. Researchers call the two kinds *guidance-based avoidance* and *destruction*. An unasked-for 4 is no accident of digits: who erases an artist by his name has not touched what "a painting" draws.
+# **Reading it.** Compare each line with `none` at the top and `retrained` at the bottom (what the judge takes for the digit where nothing was learned of it). Methods that only rewrite how the *word* is read have no reason to touch the answer to null: the digit is still in the weights, of which they changed few. Those that train all weights, or push far, can lower it, and the figure of Section 5 says at what price. Researchers call the two kinds *guidance-based avoidance* and *destruction*. An unasked-for 4 is no accident of digits: who erases an artist by his name has not touched what "a painting" draws.
 #
 # *Second test: ask otherwise.* `uce` changed keys and values so that the erased tokens are answered as null's. Are there tokens that the **edited** matrices $W'$ answer as the old ones answered the erased digit? RECE (Gong et al. 2024) asks that, in order to erase those as well; an attacker may stop half-way:
 #
