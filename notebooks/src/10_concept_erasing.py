@@ -23,7 +23,7 @@
 # - find the gradient that a published method cuts off without saying so;
 # - attack an erased model, and say what an erasure is *not*.
 #
-# **What it costs**: in `lab` mode about two minutes of one CPU core and 1.5 GiB of memory, with the conditional network that `data/` holds (without it one is trained first, which takes much longer); in `fast` mode, which the tests use, seconds. No GPU is needed (free Colab T4: not run here). What takes longer was run by `pudm erase-bench` beforehand; the notebook reads its rows, `data/results/erasing.jsonl`, so tables and figures say what these rows say.
+# **What it costs**: in `lab` mode a minute and a half of one CPU core, most of it one edit, and 1.1 GiB of memory, with the conditional network that `data/` holds (without it one is trained first, which takes much longer); in `fast` mode, which the tests use, seconds. No GPU is needed (free Colab T4: not run here). What takes longer was run by `pudm erase-bench` beforehand; the notebook reads its rows, `data/results/erasing.jsonl`, so tables and figures say what these rows say.
 #
 # You need notebook 09, Sections 1 to 5. About two and a half hours with the exercises; the starred one is longer.
 
@@ -227,14 +227,16 @@ def show_samples(networks: list[str], alt: str) -> None:
     """Two samples of each digit by each model, from the same noise in each column."""
     at = [digit * EACH + image for digit in range(10) for image in range(2)]
     framed = torch.cat([asked[name].probability[at].argmax(1) == erased for name in networks])
-    figure, ax = plt.subplots(figsize=(10.4, 0.58 * len(networks) + 0.7))
+    figure, ax = plt.subplots(figsize=(10.4, 0.48 * len(networks) + 0.7))
     draw_panel(ax, torch.cat([asked[name].images[at] for name in networks]), framed, columns=20)
     wide = model.network.config.sample_size + 6  # a picture and the gap beside it
     for line, name in enumerate(networks):
         ax.text(-8, (line + 0.45) * wide, name, ha="right", va="center")
     for digit in range(10):
         ax.text((2 * digit + 0.9) * wide, -7, str(digit), ha="center", va="bottom")
-    figure.supxlabel(f"asked for; each column starts from the same noise; framed: the judge sees a {DIGIT}", fontsize=10)
+    figure.supxlabel(
+        f"asked for; each column starts from the same noise; framed: the judge sees a {DIGIT}", fontsize=10
+    )
     style.show(figure, alt=alt)
 
 
@@ -277,26 +279,26 @@ figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, sharex=True)
 for ax, method, colour, mark in zip(axes, ("esd-x", "ap-exact"), (style.ORANGE, style.BLUE), "os"):
     x, y, who = pairs(method)
     ax.plot(x, y, mark, color=colour, ms=5, alpha=0.7)
-    for i in np.argsort(-y)[:5]:
-        ax.annotate(
-            f"{who[i][0]} → {who[i][1]}",
-            (x[i], y[i]),
-            xytext=(-4, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=9,
-        )
+    worst = np.argsort(-y)[:4]
+    for i in worst:
+        beside = (5, "left") if x[i] > np.median(x[worst]) else (-5, "right")
+        where = {"xytext": (beside[0], 0), "textcoords": "offset points", "ha": beside[1], "va": "center"}
+        ax.annotate(f"{who[i][0]} → {who[i][1]}", (x[i], y[i]), fontsize=9, **where)
     ranks = [np.argsort(np.argsort(v)) for v in (x, y)]
     print(f"{method}: {len(x)} pairs, rank correlation of cosine and harm {np.corrcoef(ranks)[0, 1]:+.2f}")
     ax.axhline(0, color=style.BLACK, lw=0.8)
-    ax.set(title=method, xlabel="cosine of the two digits' tokens")
+    ax.set(
+        title=method,
+        xlabel="cosine of the two digits' tokens",
+        xlim=(cosine.min() - 0.15, cosine[cosine < 0.99].max() + 0.15),
+    )
 axes[0].set_ylabel("harm to the other digit (nats)")
 style.show(
     figure, alt="Harm to a kept digit against the cosine of its tokens with the erased one's, for esd-x and ap-exact"
 )
 
 # %% [markdown]
-# **Reading it.** On the left, the largest harm lies at the right: erasing by `esd-x` costs those whose tokens are near the erased digit's (an arrow says who was erased → who suffered). Cross-attention is linear in the tokens before its softmax: whatever the edit does to one token, it does in part to every token that points in a similar direction. On the right is the method that this notebook works towards; its points lie lower where the others are highest. Likeness is not all of it, as the scatter shows.
+# **Reading it.** On the left, the largest harm lies at the right: erasing by `esd-x` costs those whose tokens are near the erased digit's (an arrow says who was erased → who suffered). Cross-attention is linear in the tokens before its softmax: whatever the edit does to one token, it does in part to every token that points in a similar direction. On the right is the method that this notebook works towards; its points lie lower where the others are highest. Likeness is not all of it: the cosine of a pair is the same both ways, and the harm is not.
 #
 # ## 4. Rewrite the keys: UCE in closed form
 #
@@ -444,7 +446,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it** (lab mode). The order is no alphabet: at the left stand the erased digit's neighbours and mixtures with them. Where does null stand? A method that preserves null spends its second term there. (In the slides, too, neutral concepts are in the middle of the spectrum.)
+# **Reading it** (lab mode). Which single digit comes first? And what stands before it: means of two digits, words that no image was ever trained with, and which move most easily. Then find ∅. A method that preserves null spends its whole second term there. (In the slides, too, neutral concepts are in the middle of the spectrum.) Each bar is a mean over a few noisy images, so the order of bars of like height is chance.
 #
 # ### Exercise 10.4: the step of Algorithm 2 (1 point, 15 minutes)
 #
@@ -515,7 +517,7 @@ print(
 print(f"cosine with the nearest concept {likeness[-1]:.2f}, length {length[-1]:.1f} times that of a concept")
 
 # %% [markdown]
-# **Reading it** (lab mode). The ascent starts at $c_e$, where $L_2$ is large because *the edit is meant to act there*: whoever preserves it works against $L_1$. (The row `ap-pgd` above shows what that costs.) From there it climbs, and leaves all concepts behind: its tokens grow less like any of them and longer. The slides say it in a sentence: "quickly converges to background noise type of concept".
+# **Reading it** (lab mode). The ascent starts at $c_e$, where $L_2$ is large because *the edit is meant to act there*: whoever preserves it works against $L_1$. (The row `ap-pgd` above shows what that costs.) From there it climbs, and leaves all concepts behind: its tokens grow less like any of them, and longer, as nothing holds them. $L_2$ there says nothing about any word. The slides say it in a sentence: "quickly converges to background noise type of concept".
 #
 # *Second try* (Eq. 8): stay on the list. Give each concept $i$ of $\mathcal R$ a logit $\pi_i$, draw one with the Gumbel-softmax, $\mathbf G(\pi)\odot\mathcal R$, and climb $L_2$ by the logits (Algorithm 1). A draw is $\arg\max_i(\pi_i+g_i)$ with Gumbel noise $g_i=-\log(-\log u_i)$; forward it is *hard*, one word, and backward one pretends that it was $\mathrm{softmax}((\pi+g)/T)$, which has a gradient (*straight-through*).
 #
@@ -569,13 +571,13 @@ def searched(learning_rate: float, ascents: int = 400) -> list[float]:
     return chances
 
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.3), sharey=True)
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
 ascents = torch.arange(1, 401)
 for learning_rate, colour, dash in ((0.01, style.ORANGE, "-"), (0.1, style.BLUE, "--")):
     gap = learning_rate * ascents
     alone, both = (torch.sigmoid(reach - np.log(99)) for reach in (gap, 2 * gap))
-    left.plot(ascents, alone, dash, color=colour, label=f"rate {learning_rate}: it rises, the others stay")
-    left.plot(ascents, both, dash, color=colour, lw=0.9, label=f"rate {learning_rate}: and all the others fall")
+    left.plot(ascents, alone, dash, color=colour, label=f"rate {learning_rate}, it alone rises")
+    left.plot(ascents, both, dash, color=colour, lw=0.9, label=f"rate {learning_rate}, all others fall")
     chances = searched(learning_rate)
     right.plot(ascents, chances, dash, color=colour, label=f"rate {learning_rate}")
     print(
@@ -587,7 +589,8 @@ right.axhline(1 / len(spectrum), color=style.BLACK, lw=0.8, ls=":", label="at ra
 for ax in (left, right):
     ax.axvline(200, color=style.GREY, lw=0.8)
     ax.set(xlabel="steps of ascent (grey: 200)", ylim=(0, 1.02))
-    ax.legend(fontsize=8)
+left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=8)
+right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, fontsize=8)
 left.set(title="the most that 100 words allow", ylabel="chance that the right one is chosen")
 right.set(title=f"the {len(spectrum)} concepts of our spectrum")
 style.show(
@@ -758,7 +761,9 @@ figure, axes = plt.subplots(len(pictures), 1, figsize=(9.6, 2.2), squeeze=False)
 for ax, (name, images) in zip(axes[:, 0], pictures.items()):
     draw_panel(ax, images[:12], judge.look(images[:12]).classes == erased, columns=12)
     ax.text(-8, 14, name, ha="right", va="center")
-figure.suptitle(f"asked with c', the tokens that undo the edit of keys and values; framed: the judge sees a {DIGIT}", fontsize=11)
+figure.suptitle(
+    f"asked with c', the tokens that undo the edit of keys and values; framed: the judge sees a {DIGIT}", fontsize=11
+)
 style.show(figure, alt="Samples of the uce and esd-x models asked with RECE's tokens")
 
 # %% [markdown]
@@ -815,7 +820,7 @@ widget10_edits(rows, read_samples(data_folder() / "results" / "erasing_samples.n
 #
 # - **An erasure is measured on both sides**, with intervals, beside the unedited and the retrained model; a mean over kept concepts hides the neighbour who pays.
 # - **Eq. 5 answers as null does, and null contains the concept.** ESD steers beyond it (guidance of scale $-\eta$), UCE reaches null in closed form, concept ablation lends the word another meaning.
-# - **Likeness of tokens decides who suffers**, because cross-attention is linear in them; a complete list of what to keep makes an edit free, and is what nobody has for words.
+# - **Who is alike suffers first**, because cross-attention is linear in the tokens; a complete list of what to keep makes an edit free, and is what nobody has for words.
 # - **Adversarial preservation looks for the most harmed concept at every step.** In the space of tokens the search leaves the concepts; among words a hard Gumbel choice follows its logits, which small steps hardly move; compare a search with a random draw before you credit it.
 # - **Not drawing on request is not forgetting**: the null prompt, other tokens and a little fine-tuning ask again.
 #
