@@ -799,10 +799,7 @@ FAULTS = [
     *faults(
         "edits.py",
         "test_edits.py",
-        (
-            "write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))",
-            "save_file(tensors, path, metadata)",
-        ),
+        ("    write_whole(path, save)\n", "    save(path)\n"),
         ("if not fits or not shapes:", "if not shapes:"),
         ("if not fits or not shapes:", "if not fits:"),
         ('digest.update(f"{name} {tuple(tensor.shape)}".encode())', 'digest.update(f"{name}".encode())'),
@@ -863,6 +860,24 @@ FAULTS = [
         ("{**about, **config.as_row()}", "about"),
         ('["fine-tuning"] * images / batch', '["fine-tuning"] * images / BATCH'),
         ("with alone(out / FILE, busy) if is_main() else nullcontext():", "with nullcontext():"),
+    ),
+    # Samples and browser of the erasing bench
+    *faults(
+        "runs/erasing_samples.py",
+        "runs/test_erasing_samples.py",
+        ('key=lambda row: row["seed"])', 'key=lambda row: -row["seed"])'),
+        ('if row["model"] == model and file.exists()', "if file.exists()"),
+        ("called=_called(flat)", "called=_called(flat // 16 * 17)"),
+        ("* (255 // (LEVELS - 1))", "* 16"),
+        ('[one["rows"] == k][:each, 0]', "[k * each : (k + 1) * each, 0]"),
+    ),
+    *faults(
+        "course/widgets/w10.py",
+        "course/widgets/test_w10.py",
+        ("counts / counts.sum(1, keepdims=True)", "counts / counts.sum(0, keepdims=True)"),
+        ("few.called.flatten() == erased", "few.called.flatten() != erased"),
+        ('sorted(rows, key=lambda row: row["seed"])', "rows"),
+        ("erased - 0.5), k, 1,", "-0.5), k, 1,"),
     ),
     # Attacks: what counts as success, and what each may use
     *faults(

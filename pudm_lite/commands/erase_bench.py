@@ -63,4 +63,4 @@ def run(options: argparse.Namespace) -> None:
     rows = make_rows(jobs, o.out, o.lanes or 0)
     print(table(rows))
     save_figure(rows, o.out / "erasing.png")
-    print(f"wrote {o.out / 'rows.jsonl'} and {o.out / 'erasing.png'}")
+    print(f"wrote {o.out / 'rows.jsonl'}, {o.out / 'samples.npz'} and {o.out / 'erasing.png'}")

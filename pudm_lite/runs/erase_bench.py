@@ -32,6 +32,7 @@ from ..files import read_arrays, read_json, write_arrays, write_rows, write_whol
 from ..measures.judge import Judge, mnist_judge
 from ..measures.metrics import Rate, frechet_distance
 from ..splits import CLASSES
+from .erasing_samples import pack_samples
 from .machine import machine
 from .parallel import pool, raise_failure
 from .running import Report
@@ -288,7 +289,8 @@ def finished(folder: Path, job: Job) -> dict[str, Any] | None:
 
 
 def make_rows(jobs: list[Job], out: Path, lanes: int = 0) -> list[dict[str, Any]]:
-    """Make the rows of these jobs, several at a time, with a line of progress; rows go to out/rows.jsonl as they come.
+    """Make the rows of these jobs, several at a time, with a line of progress; rows go to out/rows.jsonl as they come,
+    and in the end a few samples of every row there to out/samples.npz.
 
     Returns them in order. Rows that are finished are not made again. Raises UserError with the first failure.
     """
@@ -309,4 +311,5 @@ def make_rows(jobs: list[Job], out: Path, lanes: int = 0) -> list[dict[str, Any]
 
         pool(make_row, left, out, hear, lanes)  # type: ignore[arg-type]
     write_rows(out / "rows.jsonl", [rows[job.name] for job in jobs])
+    pack_samples(out, out / "samples.npz", jobs[0].asked()["model"])
     return [rows[job.name] for job in jobs]

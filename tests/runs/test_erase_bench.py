@@ -20,6 +20,7 @@ from pudm_lite.measures.metrics import frechet_distance
 from pudm_lite.networks import LiteUNet, Process
 from pudm_lite.runs import erase_bench
 from pudm_lite.runs.erase_bench import CLOSELY, Job, make_row, make_rows, planned
+from pudm_lite.runs.erasing_samples import read_samples
 
 
 def silent(what, value):
@@ -193,6 +194,7 @@ def test_rows_are_made_side_by_side_and_written(model, tmp_path):
     assert [row["concept"] for row in rows] == ["4", "7"]
     written = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert sorted(written, key=lambda row: row["concept"]) == rows  # in the file as they came
+    assert set(read_samples(tmp_path / "samples.npz")) == {("none", "4"), ("none", "7")}
 
 
 def test_the_whole_bench_is_planned_widely_and_closely():

@@ -9,7 +9,7 @@ from typing import Any
 
 from .harness import CHECKS, Check, WrongAnswer
 
-NOTEBOOKS = ("01", "01b", "02", "03", "04", "05", "06", "07", "08", "09", "11")
+NOTEBOOKS = ("01", "01b", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11")
 
 __all__ = ["CHECKS", "Check", "WrongAnswer", "all_checks"]
 
