@@ -56,6 +56,23 @@ def density(x0, guess, std, width=1.0):
     return -(torch.distributions.Normal(guess, std).log_prob(x0).exp() * width).log().flatten(1).sum(1)
 
 
+def probability(x0, guess, std, black=-1, white=1):
+    """Of each level; with black and white exchanged the wrong ends reach to infinity."""
+    normal = torch.distributions.Normal(guess, std)
+    above = normal.cdf(x0 + 1 / 255).masked_fill((x0 - white).abs() < 0.001, 1)
+    return above - normal.cdf(x0 - 1 / 255).masked_fill((x0 - black).abs() < 0.001, 0)
+
+
+def height_times_width(x0, guess, std):
+    """Of each level by the density in its middle, but for black and white, which are right."""
+    middle = torch.distributions.Normal(guess, std).log_prob(x0).exp() * 2 / 255
+    return torch.where(x0.abs() > 0.999, probability(x0, guess, std), middle)
+
+
+def nats_of(probability, reduce=lambda logs: logs.flatten(1).sum(1)):
+    return lambda x0, guess, std: -reduce(probability(x0, guess, std).log())
+
+
 def denoised(x_t, score, ab):
     return (x_t + (1 - ab) * score) / ab.sqrt()
 
@@ -74,7 +91,7 @@ def in_x0_and_v_by_snr(e, ab):
     return [in_x0, in_x0 / (1 - ab)]
 
 
-def negative_elbo(x0, eps, eps_hat, alpha_bar, std, parts=("prior", "steps", "decoder")):
+def negative_elbo(x0, eps, eps_hat, alpha_bar, std, parts=("prior", "steps", "decoder"), clip=False):
     total = torch.zeros(len(x0), dtype=x0.dtype)
     ab = alpha_bar[-1]
     if "prior" in parts:
@@ -84,7 +101,7 @@ def negative_elbo(x0, eps, eps_hat, alpha_bar, std, parts=("prior", "steps", "de
             total = total + step_weight(alpha_bar[t], alpha_bar[t - 1]) * (eps[t] - eps_hat[t]).square().sum(1)
     if "decoder" in parts:
         guess = x0 + ((1 - alpha_bar[0]) / alpha_bar[0]).sqrt() * (eps[0] - eps_hat[0])
-        total = total + pixel_nats(x0, guess, std)
+        total = total + pixel_nats(x0, guess.clamp(-1, 1) if clip else guess, std)
     return total
 
 
@@ -107,6 +124,13 @@ def signed_eps(eps_u, eps_s, p_u, p_s, weight, nothing=torch.nan):
     return torch.where(left > 0, (p_u[:, None] * eps_u - weight * p_s[:, None] * eps_s) / left, nothing)
 
 
+def where_left(condition, eps_u, eps_s, p_u, p_s, weight, least=-torch.inf):
+    """signed_eps with another condition on the curvature, which is at least `least` where it divides."""
+    left = (p_u - weight * p_s)[:, None]
+    lowest = (p_u[:, None] * eps_u - weight * p_s[:, None] * eps_s) / left.clamp(min=least)
+    return torch.where(condition(left), lowest, torch.nan)
+
+
 def signed_eps_by_loop(eps_u, eps_s, p_u, p_s, weight):
     rows = []
     for a, b, u, s in zip(eps_u, eps_s, p_u.tolist(), p_s.tolist(), strict=True):
@@ -121,10 +145,13 @@ RIGHT = [
     (check_01b_1, lambda t, s: float(torch.expm1(torch.logit(s) - torch.logit(t))) / 2),
     (check_01b_2, pixel_nats),
     (check_01b_2, pixel_nats_with()),
+    (check_01b_2, nats_of(probability, lambda logs: torch.stack([one.sum() for one in logs]))),
+    (check_01b_2, nats_of(lambda *given: probability(*given).clamp(min=1e-12))),
     (check_01b_4, denoised),
     (check_01b_4, denoised_through_eps),
     (check_01b_5, in_x0_and_v),
     (check_01b_5, in_x0_and_v_by_snr),
+    (check_01b_5, lambda e, ab: torch.stack(in_x0_and_v(e, ab))),
     (check_01b_3, negative_elbo),
     (check_01b_3, steps_with(right_weights)),
     (check_01b_6, signed_eps),
@@ -147,6 +174,9 @@ WRONG = [
     wrong(check_01b_1, lambda t, s: (s / t - 1) / 2, "signal's share"),
     wrong(check_01b_1, lambda t, s: (1 - t / s) ** 2 / (t / s * (1 - t)), "squared gap of the means alone"),
     wrong(check_01b_1, lambda t, s: 1.0 + 0 * t, "it should be"),  # Eq. 8
+    wrong(check_01b_1, lambda t, s: (1 - snr(s) / snr(t)) / 2, "that is negative"),
+    wrong(check_01b_1, lambda t, s: (snr(s) - snr(t)) / 2 * snr(t), "you multiplied by SNR_t"),
+    wrong(check_01b_1, lambda t, s: (1 - snr(t) / snr(s)) / 2, "you divided by SNR_s"),
     wrong(check_01b_2, pixel_nats_with(ends=False), "reach to infinity: black"),
     wrong(check_01b_2, density, "that is a density"),
     wrong(check_01b_2, lambda x, g, s: density(x, g, s, 2 / 255), "reach to infinity: black"),
@@ -157,7 +187,17 @@ WRONG = [
     wrong(check_01b_2, lambda x, g, s: pixel_nats(x, g, s).mean(), "averaged over the batch"),
     wrong(check_01b_2, lambda x, g, s: pixel_nats(x, g, s) / 8, "averaged over the pixels"),
     wrong(check_01b_2, lambda x, g, s: pixel_nats(x, g, s**2), "standard deviation"),
+    wrong(check_01b_2, nats_of(height_times_width), "the density in the middle times 2/255"),
+    wrong(check_01b_2, nats_of(lambda *given: probability(*given, black=1, white=-1)), "black and white are swapped"),
+    wrong(check_01b_2, pixel_nats_with(1 / 256), "and not 1/256"),
+    wrong(check_01b_2, lambda *given: -probability(*given).flatten(1).prod(1).log(), "the product of 784"),
+    wrong(check_01b_2, nats_of(lambda *given: probability(*given).clamp(min=1e-6)), "is there a floor"),
+    wrong(check_01b_2, nats_of(lambda *given: probability(*given) + 1e-8), "is there a floor"),
+    wrong(check_01b_2, nats_of(probability, lambda logs: logs.sum((1, 2, 3))), "not for flat ones"),
     wrong(check_01b_4, lambda x, s, ab: (x - (1 - ab) * s) / ab.sqrt(), "a sign"),
+    wrong(check_01b_4, lambda x, s, ab: (x - (1 - ab).sqrt() * s) / ab.sqrt(), r"score is not the noise: E\["),
+    wrong(check_01b_4, lambda x, s, ab: x - (1 - ab).sqrt() * s, "the root of alpha_bar divides the difference"),
+    wrong(check_01b_4, lambda x, s, ab: x / ab.sqrt() + (1 - ab) * s, "mind the brackets"),
     wrong(check_01b_4, lambda x, s, ab: x + (1 - ab) * s, "divide by the root"),
     wrong(check_01b_4, lambda x, s, ab: (x + (1 - ab).sqrt() * s) / ab.sqrt(), "not by its root"),
     wrong(check_01b_4, lambda x, s, ab: -(1 - ab).sqrt() * s, "Tweedie's eps"),
@@ -181,6 +221,14 @@ WRONG = [
     wrong(check_01b_3, steps_with(right_weights, lambda e: e[:-1]), "one step off"),
     wrong(check_01b_3, steps_with(lambda ab: right_weights(ab) / 4), "averaged over the steps"),
     wrong(check_01b_3, steps_with(lambda ab: 2 * right_weights(ab)), "the half is missing"),
+    wrong(check_01b_3, lambda x, e, h, ab, s: (e - h).square().sum((0, 2)), "Eq. 8 as a sum over t"),
+    wrong(check_01b_3, steps_with(lambda ab: torch.ones_like(ab[1:])), "the errors have no weights"),
+    wrong(check_01b_3, steps_with(lambda ab: -snr(ab).diff() / 2), "belongs to the error in x_0"),
+    wrong(check_01b_3, steps_with(lambda ab: right_weights(ab)[1:], lambda e: e[2:]), "from t = 1 to t = 0 is missing"),
+    wrong(check_01b_3, steps_with(lambda ab: right_weights(ab)[:-1], lambda e: e[1:-1]), "noisiest step is missing"),
+    wrong(check_01b_3, steps_with(lambda ab: right_weights(ab) / 8), "averaged the squared error over the pixels"),
+    wrong(check_01b_3, lambda *a: negative_elbo(*a, clip=True), "do not clip the guess"),
+    wrong(check_01b_3, lambda *a: negative_elbo(*a) / math.log(2), "these are bits"),
     wrong(check_01b_3, steps_with(lambda ab: step_weight(ab[:-1], ab[1:])), "alpha_bar falls with t"),
     wrong(check_01b_3, lambda *a: -negative_elbo(*a), "the ELBO itself"),
     wrong(check_01b_3, lambda *a: negative_elbo(*a).sum(), "its own bound"),
@@ -225,6 +273,10 @@ WRONG = [
         r"its \*highest\* point",
     ),
     wrong(check_01b_6, lambda a, b, u, s, w: signed_eps(a, b, u, s, w, 0.0), "not zero"),
+    wrong(check_01b_6, lambda a, b, u, s, w: signed_eps(a, b, u, s, 1.0), "so you see no minimum where p_u < p_s"),
+    wrong(check_01b_6, lambda a, b, u, s, w: where_left(lambda c: c < 0, a, b, u, s, w), "your condition is turned"),
+    wrong(check_01b_6, lambda a, b, u, s, w: where_left(lambda c: c >= 0, a, b, u, s, w), "is a straight line"),
+    wrong(check_01b_6, lambda *a: where_left(lambda c: c >= 0, *a, least=1e-6), "is a straight line"),
 ]
 
 
