@@ -46,10 +46,10 @@ def test_rates_are_pooled_by_their_counts():
     assert rate.low < rate.rate < rate.high
 
 
-def test_the_table_has_a_line_a_method_and_says_of_how_many_digits_and_seeds():
+def test_the_table_has_a_line_a_method_and_says_of_how_many_edits():
     text = table(WIDE + CLOSE)
-    assert "| `esd-x` | 4 x 2 | 0.900 [" in text
-    assert "| `ap-gumbel` | 2 x 1 |" in text
+    assert "| `esd-x` | 8 | 0.900 [" in text
+    assert "| `ap-gumbel` | 2 |" in text
     assert "no attack" not in text
     worst = text.split("`ap-gumbel`")[1].split("|")[4].strip()
     assert worst == "0.40"
