@@ -110,8 +110,8 @@ def costs(
 
 def table(found: list[Cost]) -> str:
     """The costs in Markdown."""
-    heads = ("", "trained, M", "held, GiB", "activations, GiB", "together, GiB", "evaluations a step", "TFLOP a step")
-    lines = ["| " + " | ".join((*heads, "1,000 steps")) + " |", "|---|" + "---:|" * len(heads)]
+    heads = ("trained, M", "held, GiB", "activations, GiB", "together, GiB", "evaluations a step", "TFLOP a step")
+    lines = ["| | " + " | ".join((*heads, "1,000 steps")) + " |", "|---|" + "---:|" * (len(heads) + 1)]
     for cost in found:
         m = cost.memory
         held = (m.total - m.activations + cost.others) / GIB
