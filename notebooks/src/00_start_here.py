@@ -62,7 +62,7 @@ style.show(figure, alt="64 unlabeled digits, a few odd ones framed, beside 64 od
 #
 # $$\ell(\mathbf x_0) = \mathbb E_{t,\epsilon}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2 .$$
 #
-# A small $\ell$ goes with a high lower bound of the image's log-likelihood (the ELBO, Eq. 7: up to a constant it is minus $\ell$, with other weights on the noise levels). So make it small for normal images and large for sensitive images. Pushing it up without bound would wreck the model, so read $e^{-\ell}$ as the probability of *normal* (Eq. 10); then a sensitive image costs $-\log(1-e^{-\ell})$ (Eq. 11), which is large only while $\ell$ is small.
+# A small $\ell$ goes with a high lower bound of the image's log-likelihood (the ELBO, Eq. 7: minus $\ell$, with other weights on the noise levels and a last step to the pixels that Eq. 8 leaves out). So make it small for normal images and large for sensitive images. Pushing it up without bound would wreck the model, so read $e^{-\ell}$ as the probability of *normal* (Eq. 10); then a sensitive image costs $-\log(1-e^{-\ell})$ (Eq. 11), which is large only while $\ell$ is small.
 #
 # We have no labelled normal images, but $\mathcal U$ is a mixture, $p_{\mathcal U} = \beta\,p_{\mathcal S} + (1-\beta)\,p_{\mathcal N}$ (Eq. 13), so what $\mathcal N$ would have cost is $\mathcal U$'s cost minus $\beta$ times $\mathcal S$'s (Eq. 16). Put together, and kept from going negative (Eq. 19):
 #

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 01b · From the likelihood to $\ell(\mathbf x)$, and what it promises
 #
-# Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025), say in one sentence what they do: *maximise the ELBO for normal data and minimise it for sensitive data*. The course works with $\ell(\mathbf x)$ (Eq. 8) instead, and the paper goes from the one to the other with a sign $\propto$. This notebook walks that way (Eqs. 1, 2, 7 and 8), weighs what falls by the wayside, and asks which model each risk of the paper converges to. It ends with the paper's sentence, measured. Equation numbers are the paper's.
+# Takahashi et al., *Positive-Unlabeled Diffusion Models* (ICLR 2025), say in one sentence what they do: *maximise the ELBO for normal data and minimise it for sensitive data*. The course works with $\ell(\mathbf x)$ (Eq. 8) instead, and the paper goes from the one to the other with a sign, $-\mathcal L_{\rm DM}(\mathbf x_0;\theta) \propto \ell(\mathbf x_0;\theta)$. This notebook walks that way (Eqs. 1, 2, 7 and 8), weighs what falls by the wayside, and asks which model each risk of the paper converges to. It ends with the paper's sentence, measured. Equation numbers are the paper's.
 #
 # **After this notebook you can**
 #
@@ -21,7 +21,7 @@
 #
 # **What it costs**: in `lab` mode less than two minutes and 1.0 GiB of memory on two CPU cores, with the networks that `data/` holds (without them it trains two, about three minutes of a quiet core each); in `fast` mode, which the tests use, seconds. No GPU is needed (free Colab T4: not run here).
 #
-# You need notebook 01 and the divergence of two distributions, $D(q\,\|\,p) = \mathbb E_q[\log (q/p)] \ge 0$, which is 0 where they are equal. This notebook is the most mathematical one of the course; you can go on to 02 without it and come back. Sections 1-4: about 70 minutes with the exercises, 5-8: about 60; exercises with a * are longer.
+# You need notebook 01 and the Kullback-Leibler divergence of two distributions, $D(q\,\|\,p) = \mathbb E_q[\log (q/p)] \ge 0$ (*the divergence*, below), which is 0 where they are equal. Sections 7 and 8 speak of risks that notebooks 02 and 03 build up; they print what they use, and read best after 03. This notebook is the most mathematical one of the course; you can go on to 02 without it and come back. Sections 1-4: about two hours with the exercises, 5-8: about an hour and a half; exercises with a * are longer.
 
 # %%
 import math
@@ -55,9 +55,9 @@ from pudm_lite.sampling import timestep_grid
 style.use()
 MODE = mode()  # the environment variable PUDM_MODE: fast, lab (the default) or full
 SETTINGS = {"fast": {"steps": 4, "batch_size": 32, "sampler_steps": 4}, "lab": {}, "full": {}}[MODE]  # {}: the recipe's
-N = {"fast": 8, "lab": 128, "full": 1000}[MODE]  # test digits of each kind
+N_TEST = {"fast": 8, "lab": 128, "full": 1000}[MODE]  # test digits of each kind
 FOLDER = Path(tempfile.mkdtemp()) if MODE == "fast" else Path("../outputs/lab")  # what is trained here is kept there
-print(f"mode: {MODE}; {N} even and {N} odd test digits")
+print(f"mode: {MODE}; {N_TEST} even and {N_TEST} odd test digits")
 
 # %% [markdown]
 # ## 1. A likelihood that cannot be computed, and a bound that can
@@ -84,17 +84,17 @@ print(f"mode: {MODE}; {N} even and {N} odd test digits")
 #
 # Three parts: what is left of the picture at the noisy end, what each step back gets wrong, and what the last step, from a slightly noisy picture to pixels, leaves open.
 #
-# Before we compute it for digits, a case where the truth is known: "images" of one pixel that are Gaussian. The best noise estimate for them is one line, so this is a perfect network. The package's `bound` is $(*)$ over the steps that a sampler visits; `decoder_std` is explained in Section 3.
+# Before we compute it for digits, a case where the truth is known: "images" of one pixel that are Gaussian. The best noise estimate for them is one line, so this is a perfect network. The package's `bound` is $(*)$ over the steps that a sampler visits; `decoder_nats` and `decoder_std`, the two parts of $L_0$, are explained in Section 3.
 
 # %% tags=["expected"]
 GAUSS_MEAN, GAUSS_SD = 0.1, 0.3
-even_log_snr = torch.sigmoid(torch.linspace(9, -9, 1000, dtype=torch.float64))  # a schedule that is even in log-SNR
-gauss = Process(even_log_snr)
+even_levels = torch.sigmoid(torch.linspace(9, -9, 1000, dtype=torch.float64))  # a schedule that is even in log-SNR
+gauss = Process(even_levels)
 
 
 def knows_gauss(x_t: Tensor, t: Tensor) -> Tensor:
     """E[eps | x_t] for pixels N(GAUSS_MEAN, GAUSS_SD^2)."""
-    ab = even_log_snr[t].view(-1, 1, 1, 1)
+    ab = even_levels[t].view(-1, 1, 1, 1)
     return (1 - ab).sqrt() * (x_t - ab.sqrt() * GAUSS_MEAN) / (ab * GAUSS_SD**2 + 1 - ab)
 
 
@@ -123,7 +123,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** The bound is above the truth everywhere ($-\mathcal L_{\rm DM} \ge -\log p$), and comes down to it as steps are added. With few steps it is loose although the network is perfect: one step back of the model is a Gaussian of fixed variance, the true step back is wider, and large steps cannot follow it. So a bound belongs to a network *and* a number of steps: to a sampler.
+# **Reading it.** From here on *the bound* is $-\mathcal L_{\rm DM}$, a bound of $-\log p$ from above: a code length, in bits or nats, and *small* means likely. It is above the truth everywhere, and comes down to it as steps are added. With few steps it is loose although the network is perfect: one step back of the model is a Gaussian of fixed variance, the true step back is wider, and large steps cannot follow it. So a bound belongs to a network *and* a number of steps: to a sampler.
 #
 # ## 2. What a step costs: the weights
 #
@@ -165,7 +165,7 @@ check_01b_1(step_weight)
 #
 # $$\sum_t L_{t-1} \approx \tfrac12\int \mathbb E\,\|\epsilon-\epsilon_\theta\|^2\; d(\text{log-SNR}).$$
 #
-# Eq. 8 takes the plain mean over $t$, so it counts a noise level as often as the schedule visits it. **The dropped weights are the slope of the schedule.** (Had the schedule been a straight line in log-SNR, nothing would have been dropped. Kingma et al. 2021; Kingma and Gao 2023.) The figure shows what Eq. 8 gives too little, for the three schedules of notebook 01:
+# Eq. 8 takes the plain mean over $t$, so it counts a noise level as often as the schedule visits it. **The dropped weights are the slope of the schedule.** (Had the schedule been a straight line in log-SNR, nothing would have been dropped. Kingma et al. 2021; Kingma and Gao 2023.) The figure shows what Eq. 8 counts too little, for the three schedules of notebook 01. (A common factor of all weights changes no minimiser, so each line is divided by its median.)
 
 # %% tags=["expected"]
 figure, ax = plt.subplots(figsize=(6.8, 3.3))
@@ -180,7 +180,7 @@ ax.legend()
 style.show(figure, alt="The weights that Eq. 8 drops over log-SNR for three schedules: largest at the ends")
 
 # %% [markdown]
-# **Reading it.** A line above 1 marks noise levels that the ELBO would count more than Eq. 8 does. The cosine schedule rushes through both ends, so the ELBO would weigh these up; `lite` (a cosine, cut and moved) has little left of its clean end and rushes through the noisy one; `linear` rushes through the clean end above all. Ho et al. (2020) dropped the weights because *samples* got better: fine detail is where most of the likelihood is and little of what a person looks at. Dropping them is a choice and no approximation.
+# **Reading it.** A line above 1 marks noise levels that the ELBO would count more, beside the others, than Eq. 8 does. (That the line stands at the median is our choice; only the ratios mean something.) The cosine schedule rushes through both ends, so the ELBO would weigh these up; `lite` (a cosine, cut and moved) has no clean end at all and rushes through the noisy one; `linear` rushes through the clean end above all. Ho et al. (2020) dropped the weights because *samples* got better: most of the likelihood is in fine detail, which a person hardly looks at. Dropping them is a choice and no approximation.
 #
 # ## 3. The two ends
 #
@@ -192,11 +192,11 @@ style.show(figure, alt="The weights that Eq. 8 drops over log-SNR for three sche
 #
 # ### Exercise 01b.2: from a guess to the probability of pixels (1 point, 15 minutes)
 #
-# Write `pixel_nats(x0, guess, std)`: return for each image $-\log$ of the probability of all its pixels, with the natural logarithm.
+# Write `pixel_nats(x0, guess, std)`: return for each image $-\log$ of the probability of all its pixels, with the natural logarithm. Let it take images of any shape, `(B, C, H, W)` or flat, `(B, D)`: the next exercise has flat ones.
 #
 # <details><summary>Hint</summary>
 #
-# `torch.distributions.Normal(guess, std).cdf(...)` at both ends of each interval; `torch.where` replaces the upper one by 1 where the pixel is white, the lower one by 0 where it is black. Independent pixels multiply, so logarithms add up.
+# `torch.distributions.Normal(guess, std).cdf(...)` at both ends of each interval; `torch.where` replaces the upper one by 1 where the pixel is white, the lower one by 0 where it is black. The probabilities of independent pixels multiply, so their logarithms add up; `.flatten(1).sum(1)` does that whatever the shape.
 # </details>
 
 
@@ -204,7 +204,7 @@ style.show(figure, alt="The weights that Eq. 8 drops over log-SNR for three sche
 def pixel_nats(x0: Tensor, guess: Tensor, std: float) -> Tensor:
     """L_0 of each image, in nats.
 
-    x0: (B, C, H, W), on the levels k / 127.5 - 1 for k = 0..255. guess: (B, C, H, W). std: of every pixel, > 0.
+    x0: (B, ...), on the levels k / 127.5 - 1 for k = 0..255. guess: like x0. std: of every pixel, > 0.
     Returns (B,), >= 0.
     """
     # BEGIN SOLUTION
@@ -223,11 +223,19 @@ check_01b_2(pixel_nats)
 #
 # ### Exercise 01b.3*: the whole bound (3 points, 40 minutes)
 #
-# Put the three parts together. You get one draw of noise for each image *and each step*, and a network's guesses of it. Write `negative_elbo(x0, eps, eps_hat, alpha_bar, std)`: return $-\mathcal L_{\rm DM}$ of each image over all $T$ steps, in nats. Images are flat here, $D$ numbers each; the code counts $t=0,\dots,T-1$, so $L_T$ is at `alpha_bar[-1]`, and the step to the pixels starts from $t=0$: its guess is Eq. 6 solved for $\mathbf x_0$ with `eps[0]` and `eps_hat[0]` (do not clip it).
+# Put the three parts together. You get one draw of noise for each image *and each step*, and a network's guesses of it. Write `negative_elbo(x0, eps, eps_hat, alpha_bar, std)`: return $-\mathcal L_{\rm DM}$ of each image over all $T$ steps, in nats. Images are flat here, $D$ numbers each. The paper counts the steps $1, \dots, T$, as $(*)$ does, the code $0, \dots, T-1$:
+#
+# | part of $(*)$ | in the code |
+# |---|---|
+# | $L_T$ | at `alpha_bar[-1]` |
+# | $L_{t-1}$, for $t = 2, \dots, T$ | from index $t-1$ to index $t-2$; its error is that of index $t-1$ |
+# | $L_0$ | from index 0 to the pixels |
+#
+# For $L_0$, make $\mathbf x_t$ at index 0 with `eps[0]` (Eq. 6); then solve Eq. 6 for $\mathbf x_0$, with `eps_hat[0]` in the place of the noise. That is the guess (do not clip it).
 #
 # <details><summary>Hint</summary>
 #
-# The step with the error at $t$ goes from $t$ to $t-1$, so its weight is `step_weight(alpha_bar[t], alpha_bar[t - 1])`, for $t = 1, \dots, T-1$. You may call your own `step_weight` and `pixel_nats`, which flattens whatever shape it gets.
+# In the code's counting the error at `t` belongs to the step from `t` to `t - 1`, so its weight is `step_weight(alpha_bar[t], alpha_bar[t - 1])`, for `t = 1, ..., T - 1`. You may call your own `step_weight` and `pixel_nats`.
 # </details>
 
 
@@ -257,7 +265,7 @@ check_01b_3(negative_elbo)
 #
 # **The question**: how many bits does a digit cost under a trained network, and which of them does Eq. 8 see?
 #
-# We take two networks of the course: trained on $\mathcal U$ as it is (*unsupervised*, Eq. 9), and by the paper's method (*proposed*, Eq. 19, which notebook 03 explains). $\mathcal U$ holds even digits and one odd one among every eleven. The bound is that of the very sampler which draws this course's pictures, with its few steps. It is measured on test digits that neither network has seen, with the same noise for both.
+# We take two networks of the course: trained on $\mathcal U$ as it is (*unsupervised*, Eq. 9), and by the paper's method (*proposed*, `nnpu` in the code, Eq. 19, which notebook 03 explains). $\mathcal U$ holds even digits and one odd one among every eleven. The bound is that of the very sampler which draws this course's pictures, with its few steps. It is measured on test digits that neither network has seen, with the same noise for both.
 
 # %%
 drawn_each = {"fast": 8, "lab": 400, "full": 2000}[MODE]  # where a network has to be trained first
@@ -271,9 +279,9 @@ grid = timestep_grid(process.steps, SAMPLER_STEPS)
 
 test = mnist(train=False)
 digits = {
-    kind: to_model(test.images[test.labels % 2 == odd][:N]).to(device) for odd, kind in enumerate(("even", "odd"))
+    kind: to_model(test.images[test.labels % 2 == odd][:N_TEST]).to(device) for odd, kind in enumerate(("even", "odd"))
 }
-fitted = to_model(data.train[data.split.u[:N]]).to(device)  # training images: the last step's deviation is fitted
+fitted = to_model(data.train[data.split.u[:N_TEST]]).to(device)  # training images: the last step's deviation is fitted
 
 
 def answers(method: str):
@@ -282,6 +290,7 @@ def answers(method: str):
     return lambda x, t: network(x, t).sample.float()
 
 
+NAMES = {"unsupervised": "unsupervised", "nnpu": "proposed"}
 found = {}
 for method in networks:
     std = decoder_std(answers(method), fitted, process, int(grid[-1]))
@@ -290,9 +299,9 @@ for method in networks:
 
 print(f"bound over {SAMPLER_STEPS} steps       bits a pixel        nats an image: L_T    steps      L_0")
 for (method, kind), b in found.items():
-    error = float(b.bits.std()) / N**0.5
+    error = float(b.bits.std()) / N_TEST**0.5
     print(
-        f"{method:13s} {kind:5s} {float(b.bits.mean()):14.3f} ± {error:.3f}"
+        f"{NAMES[method]:13s} {kind:5s} {float(b.bits.mean()):14.3f} ± {error:.3f}"
         f" {float(b.prior.mean()):21.2f} {float(b.steps.sum(1).mean()):8.1f} {float(b.decoder.mean()):8.1f}"
     )
 print(f"somebody who knows nothing: 8 bits a pixel, {784 * 8 * math.log(2):.0f} nats")
@@ -349,11 +358,11 @@ print(f"correlation of the bound with l over all digits: {float(torch.corrcoef(b
 # %% [markdown]
 # **Reading it** (lab mode). Look at the parts first. Almost all of the bound is $L_0$: these networks never see a picture cleaner than log-SNR 1 (the `lite` schedule ends there, notebook 01), so the last step has to make fine grey levels out of a grainy picture, and that is expensive. A network made for likelihoods goes on to log-SNR 10 and more, and gets well below these bits. For *samples* the fine levels hardly matter. So the first price of Eq. 8 is that most bits of a digit are outside it.
 #
-# Left: inside the sum over steps, the two curves are the same errors, once weighed by $w_t$ and once not. The weights differ many times over, but mostly at the noisy end, where hardly any error is left to be weighed; so inside the sum Eq. 8 changes little. Right: were $-\mathcal L_{\rm DM}\propto\ell$ true of every image, the points would lie on a straight line through 0, and the printed ratio would be one number. It is not; but the two rise together: an image that is hard to denoise is hard to code. The sign $\propto$ in Eq. 8 reads best as "leads to the same minimiser": for a network that can do anything, each $(\mathbf x_t, t)$ has its own best answer, whatever positive weight stands in front. For a network of finite size and training, the weights say where it spends its strength.
+# Left: inside the sum over steps, the two curves are the same errors, once weighed by $w_t$ and once not. The weights differ by a large factor, but mostly at the noisy end, where hardly any error is left to be weighed; so inside the sum Eq. 8 changes little. Right: were $-\mathcal L_{\rm DM}\propto\ell$ true of every image, the points would lie on a straight line through 0, and the printed ratio would be one number. It is not; but the two rise together: an image that is hard to denoise is hard to code. The sign $\propto$ in Eq. 8 reads best as "leads to the same minimiser": for a network that can do anything, each $(\mathbf x_t, t)$ has its own best answer, whatever positive weight stands in front. For a network of finite size and training, the weights say where it spends its strength.
 #
-# And the number of steps? The same network, the same digits. With more steps the last one starts from a cleaner picture: its deviation falls, and the steps before it have a longer way to go, so their sum grows by a few nats. In lab mode the whole stays within some four per cent, and what moves it is $L_0$, not even in one direction (a few digits, one draw of noise each). The looseness that Section 1 showed belongs to the steps, and their whole sum is small beside $L_0$.
+# And the number of steps? The same network, a few of the same digits:
 
-# %%
+# %% tags=["expected"]
 FEW = {"fast": 4, "lab": 32, "full": 200}[MODE]
 for steps in {"fast": (2, 4), "lab": (7, 14, 28, 56), "full": (7, 14, 28, 56, 112)}[MODE]:
     here = timestep_grid(process.steps, steps)
@@ -365,11 +374,13 @@ for steps in {"fast": (2, 4), "lab": (7, 14, 28, 56), "full": (7, 14, 28, 56, 11
     )
 
 # %% [markdown]
+# **Reading it** (lab mode). With more steps the last one starts from a cleaner picture: its deviation falls, and the steps before it have a longer way to go, so their sum grows by a few nats. The whole stays within some four per cent, and what moves it is $L_0$, not even in one direction (a few digits, one draw of noise each). The looseness that Section 1 showed belongs to the steps, and their whole sum is small beside $L_0$.
+#
 # ## 5. The same network, read as a score
 #
 # **The question**: what does the best noise estimate know about the data?
 #
-# The answer that minimises a mean squared error is a conditional mean, so the best network is $\epsilon^*(\mathbf x_t,t) = \mathbb E[\epsilon\mid\mathbf x_t]$. Now differentiate $p_t(\mathbf x_t) = \int p(\mathbf x_0)\,\mathcal N(\mathbf x_t;\sqrt{\bar\alpha_t}\mathbf x_0,(1-\bar\alpha_t)\mathbf I)\,d\mathbf x_0$ by $\mathbf x_t$. The gradient of the Gaussian is itself times $-(\mathbf x_t-\sqrt{\bar\alpha_t}\mathbf x_0)/(1-\bar\alpha_t) = -\epsilon/\sqrt{1-\bar\alpha_t}$; divide by $p_t$, and a conditional mean stands there:
+# The answer that minimises a mean squared error is a conditional mean, so the best network is $\epsilon^*(\mathbf x_t,t) = \mathbb E[\epsilon\mid\mathbf x_t]$. Now differentiate $p_t(\mathbf x_t) = \int p(\mathbf x_0)\,\mathcal N(\mathbf x_t;\sqrt{\bar\alpha_t}\mathbf x_0,(1-\bar\alpha_t)\mathbf I)\,d\mathbf x_0$ by $\mathbf x_t$. The gradient of the Gaussian is itself times $-(\mathbf x_t-\sqrt{\bar\alpha_t}\mathbf x_0)/(1-\bar\alpha_t) = -\epsilon/\sqrt{1-\bar\alpha_t}$; divide by $p_t$, and what remains is a conditional mean:
 #
 # $$\nabla_{\mathbf x_t}\log p_t(\mathbf x_t) = -\frac{\mathbb E[\epsilon\mid\mathbf x_t]}{\sqrt{1-\bar\alpha_t}} .$$
 #
@@ -420,12 +431,12 @@ for ax, t in zip(axes, (10, 35, 70)):
     assert torch.allclose((arrows + (1 - ab) * field) / ab.sqrt(), by_eps, atol=1e-4)
     ax.contourf(axis, axis, p_u.density(plane, float(ab)).view(61, 61), levels=12, cmap="Greys", alpha=0.6)
     length = field.norm(dim=1, keepdim=True)
-    ax.quiver(*arrows.T, *(field / length).T, color=style.BLUE, scale=22, width=0.006)
+    ax.quiver(*arrows.T, *(field / length).T, color=style.BLUE, scale=20, width=0.006, headwidth=5, headlength=5.5)
     ax.set(title=f"t = {t}, log-SNR {torch.logit(ab):+.1f}", aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
 style.show(figure, alt="Arrows of the score over the noisy density of the toy, at three noise levels")
 
 # %% [markdown]
-# **Reading it.** Grey is the density of the noisy points, arrows are the direction of its score. On the left each arrow points to the nearest blob; with more noise the blobs melt, and the arrows agree on the middle. A sampler follows these arrows from right to left. Note that the sixth blob, the sensitive one in the gap at the right, attracts like any other. A model that draws no sensitive points must have *other arrows*, and Section 7 says which.
+# **Reading it.** Grey is the density of the noisy points, arrows are the direction of its score. On the left nearly every arrow points to the nearest blob (half-way between two, to both at once); with more noise the blobs melt, and the arrows agree on the middle. A sampler goes through the panels from right to left, and follows the arrows of each. Note that the sixth blob, the sensitive one in the gap at the right, attracts like any other. A model that draws no sensitive points must have *other arrows*, and Section 7 says which.
 #
 # ## 6. Noise, picture, v: one network
 #
@@ -489,15 +500,28 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** Changing the *question* and changing the *loss* are two things. A loss on $\mathbf v$ or on $\mathbf x_0$ is Eq. 8 with other weights, heavier at the noisy end. What a network is asked for, with the loss held fixed, changes only what is easy for it. This package asks for $\mathbf v$ (a network whose output is of size 1 at every noise level learns quicker) and computes $\ell$ on $\epsilon$, so that Eq. 8 stays Eq. 8. `fast` mode prints the same identities for a network that has learned nothing.
+# **Reading it.** Changing the *question* and changing the *loss* are two different things. A loss on $\mathbf v$ or on $\mathbf x_0$ is Eq. 8 with other weights, heavier at the noisy end. What a network is asked for, with the loss held fixed, changes only what is easy for it. This package asks for $\mathbf v$ (a network whose output is of size 1 at every noise level learns faster) and computes $\ell$ on $\epsilon$, so that Eq. 8 stays Eq. 8. `fast` mode prints the same identities for a network that has learned nothing.
 #
 # ## 7. What each risk converges to
 #
 # **The question**: give the paper's risks endless data and a network that can be anything. Which model comes out?
 #
+# These are the risks, from the paper's Section 3. $\mathcal S$ is a set of images labelled sensitive, $p_{\mathcal N}$ the density of normal ones, and a share $\beta$ of $\mathcal U$ is sensitive, so that $p_{\mathcal U} = \beta\,p_{\mathcal S}+(1-\beta)\,p_{\mathcal N}$ (Eqs. 13, 14):
+#
+# | | risk | notebook |
+# |---|---|---|
+# | Eq. 9 | $\mathbb E_{\mathcal U}[\ell]$: all of $\mathcal U$ is taken for normal | 01 |
+# | Eq. 12 | $\mathbb E_{\mathcal U}[\ell] + \mathbb E_{\mathcal S}[-\log(1-e^{-\ell})]$: and what is in $\mathcal S$ is not | 02 |
+# | Eq. 18 | $\beta\,\mathbb E_{\mathcal S}[-\log(1-e^{-\ell})] + \big(\mathbb E_{\mathcal U}[\ell] - \beta\,\mathbb E_{\mathcal S}[\ell]\big)$ | 03 |
+# | Eq. 19 | Eq. 18 with $\max\{0, \cdot\}$, *the clamp*, around the brackets | 03 |
+#
+# $-\log(1-e^{-\ell})$ is *the push*: minus the logarithm of the probability of "sensitive", if $e^{-\ell}$ is that of "normal" (Eqs. 10, 11). It falls as $\ell$ grows. The brackets are *the normal part*; by Eq. 14 they are $(1-\beta)\,\mathbb E_{\mathcal N}[\ell]$. Eq. 15 is Eq. 18 with that in their place. (The paper writes means over the data for the expectations.)
+#
 # Look at one noise level and one point $\mathbf x_t$. A mean squared error splits into a distance from the conditional mean, and a rest that no network can change:
 #
-# $$\mathbb E_{p}[\ell] = \mathbb E_t \int p_t(\mathbf x_t)\,\big\|\epsilon_\theta(\mathbf x_t,t)-\epsilon^*_{p}(\mathbf x_t,t)\big\|^2 d\mathbf x_t + \text{const} .$$
+# $$\mathbb E_{p}[\ell] = \mathbb E_t \int p_t(\mathbf x_t)\,\big\|\epsilon_\theta(\mathbf x_t,t)-\epsilon^*_{p}(\mathbf x_t,t)\big\|^2 d\mathbf x_t + \text{const} ,$$
+#
+# where $p_t$ (below $p_{\mathcal U,t}$, $p_{\mathcal S,t}$) is the density of the noisy points $\mathbf x_t$ when the clean ones have the density $p$.
 #
 # So **Eq. 9** is lowest at $\epsilon^*_{\mathcal U}$: the model of $\mathcal U$, sensitive share included. Now take some of $\mathcal S$ away, with a weight $\omega$: in $\mathbb E_{\mathcal U}[\ell]-\omega\,\mathbb E_{\mathcal S}[\ell]$ the point $\mathbf x_t$ contributes
 #
@@ -532,28 +556,33 @@ def signed_eps(eps_u: Tensor, eps_s: Tensor, p_u: Tensor, p_s: Tensor, weight: f
 check_01b_6(signed_eps)
 
 # %% [markdown]
-# Noising is linear, so Eq. 14 holds at every noise level: $p_{\mathcal U,t}-\beta\,p_{\mathcal S,t} = (1-\beta)\,p_{\mathcal N,t}$. With $\omega=\beta$ your formula is then the conditional mean under $p_{\mathcal N}$. **The normal part of Eq. 18 converges to the model of normal data**, although no normal point was ever labelled. In view, on the toy, and with a $\beta$ that is too large:
+# Noising is linear, so Eq. 14 holds at every noise level: $p_{\mathcal U,t}-\beta\,p_{\mathcal S,t} = (1-\beta)\,p_{\mathcal N,t}$. With $\omega=\beta$ your formula is then the conditional mean under $p_{\mathcal N}$. **The normal part of Eq. 18 converges to the model of normal data**, although no normal point was ever labelled. In view, on the toy, at five noise levels, and with a weight that is too large:
 
-# %%
+# %% tags=["expected"]
 points = p_u.sample({"fast": 500, "lab": 4000, "full": 20_000}[MODE], generator(1, 23))
-t = torch.full((len(points),), 70)
-ab = plane_process.alpha_bar[70]
-noisy = ab.sqrt() * points + (1 - ab).sqrt() * torch.randn(points.shape, generator=generator(1, 24))
-u, s, n = (toy.exact_eps(p, plane_process.alpha_bar)(toy.as_images(noisy), t).flatten(1) for p in (p_u, p_s, p_n))
-density_u, density_s, density_n = (p.density(noisy, float(ab)) for p in (p_u, p_s, p_n))
-for weight in (BETA, 0.35):
-    left = density_u - weight * density_s
-    minimiser = (density_u[:, None] * u - weight * density_s[:, None] * s) / left[:, None]
-    print(f"weight {weight}: the minimum does not exist at {float((left <= 0).float().mean()):.1%} of the points")
-    if weight == BETA:
-        seen = density_n > 1e-3  # elsewhere the difference of two densities has no digits left
-        assert torch.allclose(minimiser[seen], n[seen], atol=0.02)
-        print(
-            f"           elsewhere it is the best estimate for p_N, to {float((minimiser - n)[seen].abs().max()):.1e}"
-        )
+noise = torch.randn(points.shape, generator=generator(1, 24))
+LEVELS, TOO_LARGE = (10, 35, 50, 70, 85), 0.35
+without_minimum, gap = [], 0.0
+for t in LEVELS:
+    ab, step = plane_process.alpha_bar[t], torch.full((len(points),), t)
+    noisy = ab.sqrt() * points + (1 - ab).sqrt() * noise
+    u, s, n = (toy.exact_eps(p, plane_process.alpha_bar)(toy.as_images(noisy), step).flatten(1) for p in (p_u, p_s, p_n))
+    density_u, density_s, density_n = (p.density(noisy, float(ab)) for p in (p_u, p_s, p_n))
+    minimiser = (density_u[:, None] * u - BETA * density_s[:, None] * s) / (density_u - BETA * density_s)[:, None]
+    seen = density_n > 1e-3  # elsewhere the difference of two densities has no digits left
+    assert torch.allclose(minimiser[seen], n[seen], atol=0.02)
+    gap = max(gap, float((minimiser - n)[seen].abs().max()))
+    without_minimum.append(float((density_u <= TOO_LARGE * density_s).float().mean()))
+print(f"weight {BETA}, the true share: the minimum is the best estimate for p_N, to {gap:.1e}")
+print(f"weight {TOO_LARGE}: at how many of the points there is no minimum")
+print("  t        " + "".join(f"{t:8d}" for t in LEVELS))
+print("  log-SNR  " + "".join(f"{torch.logit(plane_process.alpha_bar[t]):+8.1f}" for t in LEVELS))
+print("  points   " + "".join(f"{share:8.1%}" for share in without_minimum))
 
 # %% [markdown]
-# **The push.** Eqs. 12 and 18 also hold $-\log(1-e^{-\ell})$ on $\mathcal S$ (notebook 02), whose slope by $\ell$ is $-r$ with $r = 1/(e^{\ell(\mathbf x)}-1)$. At a minimum only slopes count, so the push acts like more of $\mathcal S$ taken away, with the weight $r$ (for an $r$ that depends on the image, $p_{\mathcal S}$ is weighed by it before noising). What each risk is the model of:
+# **Reading it.** With the true share your formula gives the best estimate for $p_{\mathcal N}$ at each level. With more than is there, $p_{\mathcal U,t}-\omega\,p_{\mathcal S,t}$ is negative where the sensitive points are: at the clean end at a fifth of all points, as many as are sensitive. With more noise $p_{\mathcal S,t}$ melts into the rest, and at log-SNR +0.5 hardly a point is left without a minimum. So a share that is assumed too large does its harm at the clean and the middle levels.
+#
+# **The push.** Eqs. 12 and 18 also hold $-\log(1-e^{-\ell})$ on $\mathcal S$, whose slope by $\ell$ is $-r$ with $r = 1/(e^{\ell(\mathbf x)}-1)$. At a minimum only slopes count, so the push acts like more of $\mathcal S$ taken away, with the weight $r$ (for an $r$ that depends on the image, $p_{\mathcal S}$ is weighed by it before noising). What each risk is the model of:
 #
 # | risk | model of the signed density | |
 # |---|---|---|
@@ -562,21 +591,24 @@ for weight in (BETA, 0.35):
 # | Eqs. 15 and 18, $\beta$ true | $p_{\mathcal U}-\beta(1+r)\,p_{\mathcal S}$ | $=(1-\beta)\,p_{\mathcal N}-\beta r\,p_{\mathcal S}$ |
 # | Eq. 19, $\beta$ true | as Eq. 18: its normal part, $(1-\beta)\,\mathbb E_{\mathcal N}[\ell]$, is never negative in expectation | the clamp only acts on samples |
 #
-# So Eq. 12 takes away what the push happens to be worth. It is worth $\beta$ at $\ell=\log(1+1/\beta)$; the pixel sums of Eq. 8 are far above that, $r$ is nothing, and Eq. 12 converges to the model of $\mathcal U$, like Eq. 9. Eq. 18 takes $\beta$ away whatever $\ell$ is, and what $r$ adds to it fades. In numbers, for the toy's mixture, whose sensitive share is $\beta = 0.2$, *if* $\ell$ on $\mathcal S$ had a given size:
+# So Eq. 12 takes away what the push happens to be worth. It is worth $\beta$ at $\ell=\log(1+1/\beta)$; the pixel sums of Eq. 8 are far above that, $r$ is nothing, and Eq. 12 converges to the model of $\mathcal U$, like Eq. 9. (With Eq. 8's average *inside* the push, as the paper prints it. Training puts single draws of $(t,\epsilon)$ into it, and some of those, nearly pure noise, have a small $\ell$: what these do to Eq. 12 is another matter, notebook 02, Sections 7 and 10.) Eq. 18 takes $\beta$ away whatever $\ell$ is, and what $r$ takes on top of it fades as $\ell$ grows. In numbers, for the toy's mixture, whose sensitive share is $\beta = 0.2$, *if* $\ell$ on $\mathcal S$ had a given size:
 
 # %% tags=["expected"]
 sizes = (1.0, math.log(1 + 1 / BETA), 3.0, 5.0, 10.0, 30.0)
-print("l on S       r      Eq. 12 leaves a share of     Eq. 18 leaves")
+print("sensitive share of the signed density (a negative one: no minimum on S)")
+print("l on S         r      Eq. 9      Eq. 12               Eq. 18")
 left_of_12 = []
 for size in sizes:
     r = 1 / math.expm1(size)
-    left_of_12.append(max(0.0, (BETA - r) / (1 - r)))
-    print(f"{size:6.2f} {r:10.2g} {left_of_12[-1]:20.1%} {0.0:24.1%}")
+    shares = BETA, (BETA - r) / (1 - r), -BETA * r / (1 - BETA - BETA * r)
+    left_of_12.append(shares[1])
+    told = [f"{share:.1%}" if share > -5e-4 else f"{share:.1%}, no minimum" for share in shares]
+    print(f"{size:6.2f} {r:9.2g} {told[0]:>10s}   {told[1]:20s} {told[2]}")
 drawn = {}
-for name, share in (("Eq. 9", BETA), ("Eq. 12 at l = 3", left_of_12[2]), ("Eq. 18, l large", 0.0)):
+for name, share in (("Eq. 9", BETA), ("Eq. 12 at $\\ell$ = 3", left_of_12[2]), ("Eq. 18, $\\ell$ large", 0.0)):
     best = toy.exact_eps(toy.mixture(p_s, p_n, share), plane_process.alpha_bar)
     drawn[name] = toy.draw_samples(best, plane_process, {"fast": 200, "lab": 1500, "full": 5000}[MODE])
-figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.5), sharex=True, sharey=True)
+figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), sharex=True, sharey=True)
 for ax, (name, points_drawn) in zip(axes, drawn.items()):
     sensitive = p_s.log_density(points_drawn) > p_n.log_density(points_drawn)
     for kind, mark, colour in ((~sensitive, ".", style.BLUE), (sensitive, "x", style.ORANGE)):
@@ -589,7 +621,7 @@ style.show(
 )
 
 # %% [markdown]
-# **Reading it.** The samples come from the exact minimisers, nothing was trained. (A few points at the border of the gap count as sensitive even under $p_{\mathcal N}$: the blobs overlap. Of each model 700 points are shown; the titles count all.) So small an $\ell$ as 3 still leaves Eq. 12 most of what Eq. 9 has. Two things the table cannot say: whether a *finite* network with *finite* data gets there, which is the subject of notebook 03, and what happens where $p_{\mathcal U}-\omega\,p_{\mathcal S}<0$: nothing good, the risk has no minimum there, and the clamp of Eq. 19 is what holds it.
+# **Reading it.** The samples come from the exact minimisers, nothing was trained. (A few points at the border of the gap count as sensitive even under $p_{\mathcal N}$: the blobs overlap. Of each model 700 points are shown; the titles count all.) Even an $\ell$ as small as 3 still leaves Eq. 12 most of what Eq. 9 has. At $\ell = 1$ its push takes more than $\mathcal U$ holds, so there is no minimum on $\mathcal S$: $\ell$ rises there until there is one, at $\log(1+1/\beta) = 1.79$ where nothing sensitive is left. Under Eq. 18 nothing stops that rise, and with it $r$ fades to nothing. Two things the table cannot say: whether a *finite* network with *finite* data gets there, which is the subject of notebook 03, and what happens where $p_{\mathcal U}-\omega\,p_{\mathcal S}<0$: nothing good, the risk has no minimum there, and the clamp of Eq. 19 is what holds it.
 #
 # ## 8. "Maximise the ELBO for normal data, minimise it for sensitive data"
 #
@@ -603,11 +635,11 @@ style.show(
 # Of the first, a good deal: its log-likelihood is at least that high. Of the second, nothing: a lower bound that falls does not pull what is above it down. The gap, the divergence of Section 1, may have grown instead: the model may still draw the image by walks that $q$ would not take. So the maximised half of the sentence is a guarantee and the minimised half is none; that sensitive images get rare has to be *measured*, on samples. What Section 7 adds: at the minimum of Eq. 18 both halves are the same statement, "be the model of $p_{\mathcal N}$", whose ELBO on sensitive data is low because $p_{\mathcal N}$ is low there and not because something pushed it down.
 
 # %% [markdown]
-# Now measure: does the proposed model's bound part normal from sensitive digits? To part them means to rank them: of a random even and a random odd digit, how often has the odd one the larger bound? (0.5 is no better than a coin.)
+# Now measure: does the proposed model's bound (again $-\mathcal L_{\rm DM}$, a code length) separate normal from sensitive digits? To separate them means to rank them: of a random even and a random odd digit, how often has the odd one the larger bound, which says that it is less likely? (0.5 is no better than a coin.)
 
 
 # %% tags=["expected"]
-def parts_them(even: Tensor, odd: Tensor) -> float:
+def separates_them(even: Tensor, odd: Tensor) -> float:
     """How often an odd digit's number is above an even digit's. even: (n,), odd: (m,)."""
     gap = odd[:, None] - even[None]
     return float((gap > 0).double().mean() + 0.5 * (gap == 0).double().mean())
@@ -616,6 +648,7 @@ def parts_them(even: Tensor, odd: Tensor) -> float:
 scores = {
     "bound, unsupervised": {kind: found["unsupervised", kind].nats for kind in digits},
     "bound, proposed": {kind: found["nnpu", kind].nats for kind in digits},
+    "steps alone, unsupervised": {kind: found["unsupervised", kind].steps.sum(1) for kind in digits},
     "steps alone, proposed": {kind: found["nnpu", kind].steps.sum(1) for kind in digits},
     "difference of the two bounds": {
         kind: found["nnpu", kind].nats - found["unsupervised", kind].nats for kind in digits
@@ -626,18 +659,23 @@ scores = {
 }
 print("                                   nats: even           odd      odd above even")
 for name, score in scores.items():
-    text = [f"{float(v.mean()):8.1f} ± {float(v.std()) / N**0.5:.1f}" for v in score.values()]
-    print(f"{name:30s} {text[0]:>15s} {text[1]:>15s} {parts_them(score['even'], score['odd']):10.2f}")
+    text = [f"{float(v.mean()):8.1f} ± {float(v.std()) / N_TEST**0.5:.1f}" for v in score.values()]
+    print(f"{name:30s} {text[0]:>15s} {text[1]:>15s} {separates_them(score['even'], score['odd']):10.2f}")
 
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.3))
-for ax, name in zip(axes, ("bound, proposed", "difference, steps alone")):
+for ax, name, title, larger in zip(
+    axes,
+    ("bound, proposed", "difference, steps alone"),
+    ("the bound of the proposed model", "how much its steps cost more than unsupervised"),
+    ("less likely", "made less likely"),
+):
     score = scores[name]
     both = torch.cat(list(score.values()))
     edges = torch.linspace(float(both.min()), float(both.max()), 31).numpy()
     for (kind, values), colour, fill in zip(score.items(), (style.BLUE, style.ORANGE), (True, False)):
         look = {"alpha": 0.5} if fill else {"histtype": "step", "lw": 1.8}
         ax.hist(values.numpy(), edges, color=colour, label=f"{kind} digits", **look)
-    ax.set(xlabel="nats an image", title=name)
+    ax.set(xlabel=f"nats an image (larger: {larger})", title=title)
 axes[0].set_ylabel("test digits")
 axes[1].legend()
 style.show(
@@ -655,9 +693,9 @@ if min(rates.values()) > 0:
 # %% [markdown]
 # **Reading it** (lab mode). Read the lines from the top.
 #
-# - **The bound of one model does not part them**, neither model's: the last column is *below* one half. Odd digits tend to have the smaller bound, because a one is a stroke on black and cheap to code whatever a model was trained on. Likelihood measures how complicated an image is before it measures what the image shows. (This is the known trouble with likelihoods as detectors of foreign images; Nalisnick et al. 2019.) Without $L_0$, by the steps alone, the proposed model does better than a coin, and far from well.
+# - **The bound of one model does not separate them**, neither model's: the last column is *below* one half. Odd digits tend to have the smaller bound, because a one is a stroke on black and cheap to code whatever a model was trained on. Likelihood measures how complicated an image is before it measures what the image shows. (This is the known trouble with likelihoods as detectors of foreign images; Nalisnick et al. 2019.) By the steps alone, without $L_0$, the unsupervised model is about a coin; the proposed one does better than that, and far from well.
 # - **The difference of the two bounds does.** It is a statement about the training alone: the complexity of the image cancels. The proposed method left the bound of even digits about where it was and made that of odd ones worse. That is the paper's sentence, and in this sense it is true.
-# - **Few nats decide.** In the difference of the whole bounds most of the nats are $L_0$, fine grey levels; those of the steps alone are an order of magnitude fewer, and part even from odd better. And the last printed line says how few are needed: making a kind of image rarer in the samples by such a factor takes two or three nats, of more than a thousand that an image has. A change in bits per pixel that nobody would print decides what the model draws.
+# - **Few nats decide.** In the difference of the whole bounds most of the nats are $L_0$, fine grey levels; those of the steps alone are an order of magnitude fewer, and separate even from odd better. And the last printed line says how few are needed: making a kind of image rarer in the samples by such a factor takes two or three nats, of more than a thousand that an image has. A change in bits per pixel that nobody would print decides what the model draws.
 #
 # ### Question 01b.B
 #
@@ -669,9 +707,9 @@ if min(rates.values()) > 0:
 # %% [markdown]
 # ## What to take along
 #
-# - $-\mathcal L_{\rm DM}$ is **a sum over steps**, $w_t = \frac12(\mathrm{SNR}_s/\mathrm{SNR}_t-1)$ times the squared error in the noise, plus two ends. Eq. 8 drops the ends and takes the schedule for the weights.
+# - $-\mathcal L_{\rm DM}$ is **a sum over steps**, $w_t = \frac12(\mathrm{SNR}_s/\mathrm{SNR}_t-1)$ times the squared error in the noise, plus two ends. Eq. 8 drops the ends, and counts each noise level as often as the schedule visits it.
 # - **Noise, picture, score and v are one answer**; a loss on one is a loss on the other with another weight.
-# - **Every risk of the paper is the model of a (signed) density**: $p_{\mathcal U}$ for Eq. 9, nearly $p_{\mathcal U}$ for Eq. 12 where $\ell$ is large, $p_{\mathcal N}$ for Eq. 18.
+# - **Every risk of the paper is the model of a (signed) density**: $p_{\mathcal U}$ for Eq. 9, nearly $p_{\mathcal U}$ for Eq. 12 where $\ell$ (averaged inside the push) is large, $p_{\mathcal N}$ for Eq. 18.
 # - **A maximised bound guarantees, a minimised one does not.** What a model draws is settled by few nats and has to be measured on samples.
 #
 # Notebook 02 goes on with the Bernoulli model $e^{-\ell}$ and its push.

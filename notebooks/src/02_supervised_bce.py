@@ -103,7 +103,7 @@ style.show(figure, alt="36 images of U, mostly zeros with a few framed ones, and
 #
 # ## 2. Why not simply maximise $\ell$?
 #
-# Reminder (Eq. 8): noise an image, let the network guess the noise, compare. *Small* $\ell$ goes with a high bound on the image's log-likelihood, the ELBO of Eq. 7 (without the weights that Eq. 8 drops):
+# Reminder (Eq. 8): noise an image, let the network guess the noise, compare. *Small* $\ell$ goes with a high bound on the image's log-likelihood, the ELBO of Eq. 7 (of which Eq. 8 drops the weights and the two ends):
 #
 # $$\ell(\mathbf x_0;\theta) = \mathbb E_{t,\epsilon}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,\mathbf x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2 .$$
 #

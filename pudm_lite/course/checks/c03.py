@@ -338,7 +338,10 @@ def _train(
 
 
 def _batches() -> Given:
-    """What 03.7 is given, drawn fresh: a few steps, some of which take line 7, and none of which is near the border."""
+    """What 03.7 is given, drawn fresh: a few steps, some of which take line 7, and none of which is near the border.
+
+    The first does not: whoever forgets the minus of line 7 and whoever climbs at every step would go the same way.
+    """
     while True:
         n_u, n_s, steps = 6, 3, 8
         alpha_bar = torch.sigmoid(torch.linspace(4, -4, 20, dtype=torch.float64))
@@ -349,7 +352,12 @@ def _batches() -> Given:
         centre = 0.3 * torch.randn(2, dtype=torch.float64)
         given: Given = (x_u, x_s, t, eps, alpha_bar, 0.3, centre, float(0.5 + 0.2 * torch.rand(())), 0.1)
         centres, clamped, normals = _train(*given)
-        if 2 <= clamped.sum() <= steps - 2 and normals.abs().min() > 0.02 and centres.abs().max() < 5:
+        if (
+            not clamped[0]
+            and 2 <= clamped.sum() <= steps - 2
+            and normals.abs().min() > 0.02
+            and centres.abs().max() < 5
+        ):
             return given
 
 
@@ -393,6 +401,9 @@ def check_03_7(train_centre: Function) -> None:
                 "you lower L_U - beta L_S where it is negative: line 7 has a minus in front": by(
                     lambda u, s, b: normal(u, s, b) + (b * push(s) if normal(u, s, b) >= 0 else 0 * push(s))
                 ),
+                "in line 7 the push is left out; you turned it round with the rest": by(
+                    lambda u, s, b: (b * push(s) + normal(u, s, b)) * (1 if normal(u, s, b) >= 0 else -1)
+                ),
                 "the push beta L_S^+ is missing in line 5": by(lambda u, s, b: normal(u, s, b).abs()),
                 "beta is missing in front of the push": by(
                     lambda u, s, b: push(s) + normal(u, s, b) if normal(u, s, b) >= 0 else -normal(u, s, b)
@@ -405,6 +416,8 @@ def check_03_7(train_centre: Function) -> None:
                 "l is the *sum* over the two coordinates (Eq. 8); you averaged them": _train(*given, scale=1.0)[0],
                 "t and eps hold the draws of U first, then those of S": _train(*given, s_first=True)[0],
                 "the first step alone was taken; there are K": right[:1],
+                "every row is the last centre: .detach() is a view of the parameter, which an optimiser changes in "
+                "place; keep .detach().clone()": right[-1:].expand_as(right),
                 "that is the last centre alone: return the centre after each step, (K, 2)": right[-1],
             },
             tolerance=1e-5,

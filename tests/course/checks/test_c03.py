@@ -213,6 +213,11 @@ def train_with_s_first(x_u, x_s, t, eps, *rest):
     return train_centre(x_u, x_s, t.roll(n_u, 1), eps.roll(n_u, 1), *rest)
 
 
+def train_without_clone(*given):
+    path, clamped = train_centre(*given)
+    return path[-1:].expand_as(path), clamped
+
+
 def train_in_place(x_u, x_s, t, eps, alpha_bar, std, centre, *rest):
     path, clamped = train_centre(x_u, x_s, t, eps, alpha_bar, std, centre, *rest)
     centre.copy_(path[-1])
@@ -343,7 +348,13 @@ WRONG = [
     (check_03_7, stepping(lambda plus, normal: plus + normal.clamp(min=0)), "you differentiated Eq. 19 itself"),
     (check_03_7, stepping(lambda plus, normal: plus + normal.abs()), "the push is left out; you kept it"),
     (check_03_7, stepping(lambda plus, normal: plus + normal if normal >= 0 else normal), "a minus in front"),
+    (
+        check_03_7,
+        stepping(lambda plus, normal: (plus + normal) * (1 if normal >= 0 else -1)),
+        "you turned it round with the rest",
+    ),
     (check_03_7, stepping(lambda plus, normal: normal.abs()), "missing in line 5"),
+    (check_03_7, train_without_clone, r"keep .detach\(\).clone\(\)"),
     (
         check_03_7,
         train_by(
@@ -367,6 +378,20 @@ WRONG = [
 def test_wrong_answers_get_a_sentence_that_fits(check, answer, message):
     with pytest.raises(WrongAnswer, match=message):
         check(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (stepping(lambda plus, normal: plus + normal if normal >= 0 else normal), "a minus in front"),
+        (train_by(gradient=lambda new, before: -new), r"goes \*against\* the gradient"),
+    ],
+)
+def test_a_forgotten_minus_is_not_taken_for_climbing(answer, message):
+    """They go the same way where every step takes line 7, so the first does not. A few tries: the draws are fresh."""
+    for _ in range(8):
+        with pytest.raises(WrongAnswer, match=message):
+            check_03_7(answer)
 
 
 def test_with_many_steps_the_centre_goes_where_the_landscape_is_lowest():
