@@ -279,7 +279,7 @@ figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, sharex=True)
 for ax, method, colour, mark in zip(axes, ("esd-x", "ap-exact"), (style.ORANGE, style.BLUE), "os"):
     x, y, who = pairs(method)
     ax.plot(x, y, mark, color=colour, ms=5, alpha=0.7)
-    worst = np.argsort(-y)[:4]
+    worst = [i for i in np.argsort(-y)[:4] if y[i] > 0.5]
     for i in worst:
         beside = (5, "left") if x[i] > np.median(x[worst]) else (-5, "right")
         where = {"xytext": (beside[0], 0), "textcoords": "offset points", "ha": beside[1], "va": "center"}
