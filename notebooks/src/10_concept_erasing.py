@@ -69,8 +69,9 @@ from pudm_lite.results.erasing import draw_figure, pooled
 from pudm_lite.results.report import draw_panel
 from pudm_lite.runs.erase_bench import RETRAINED
 from pudm_lite.runs.erasing_samples import read_samples
-from pudm_lite.runs.experiments import experiment, make_trainer, material
+from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.machine import mode
+from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.runs.shipped import SHIPPED_DIGITS, allowed, shipped, shipped_conditional
 from pudm_lite.sampling import draw
 
