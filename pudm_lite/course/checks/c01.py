@@ -1,8 +1,7 @@
 """The checks of notebook 01, `ddpm_basics`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -235,36 +234,41 @@ class _Walk:
 
     def end(
         self,
-        levels: Tensor | None = None,
+        ends: Tensor | None = None,
         asked: Tensor | None = None,
         drawn: Tensor | None = None,
         alpha: Callable[[Tensor, Tensor], Tensor] = lambda ab_t, ab_s: ab_t / ab_s,
         weight: Callable[[Tensor, Tensor], Tensor] = lambda ab_t, ab_s: _posterior_variance(ab_t, ab_s).sqrt(),
         guess: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x, eps, ab: (x - (1 - ab).sqrt() * eps) / ab.sqrt(),
+        swapped: bool = False,
     ) -> Tensor:
-        """levels: alpha_bar where each step starts, and where the last ends. asked: the network's t at each step.
-        drawn: which noise each step takes. alpha, weight (of the noise): from alpha_bar before and after a step.
-        guess: x_0 from x, the network's guess and alpha_bar. Returns (B, D).
+        """ends: alpha_bar where each step ends; with fewer of them the walk stops early. asked: the network's t at
+        each step. drawn: which noise each step takes. alpha, weight (of the noise): from alpha_bar before and after a
+        step. guess: x_0 from x, the network's guess and alpha_bar. swapped: whether the posterior takes one of x_0 and
+        x_t for the other. Returns (B, D).
         """
-        one = torch.ones(1, dtype=torch.float64)
-        levels = torch.cat([self.alpha_bar[self.grid], one]) if levels is None else levels
+        starts, one = self.alpha_bar[self.grid], torch.ones(1, dtype=torch.float64)
+        ends = torch.cat([starts[1:], one]) if ends is None else ends
         asked = self.grid if asked is None else asked
         noise = self.noise if drawn is None else self.noise[drawn]
         x = self.x
-        for k, (ab_t, ab_s) in enumerate(pairwise(levels)):
+        for k, (ab_t, ab_s) in enumerate(zip(starts, ends, strict=False)):
             eps = self.slope[asked[k]] * x + self.shift[asked[k]]
             a = alpha(ab_t, ab_s)
             on_x0, on_x = ab_s.sqrt() * (1 - a) / (1 - ab_t), a.sqrt() * (1 - ab_s) / (1 - ab_t)
-            x = on_x0 * guess(x, eps, ab_t) + on_x * x + weight(ab_t, ab_s) * noise[k]
+            x0 = guess(x, eps, ab_t)
+            mean = on_x0 * x + on_x * x0 if swapped else on_x0 * x0 + on_x * x
+            x = mean + weight(ab_t, ab_s) * noise[k]
         return x
 
-    def ddim(self) -> Tensor:
+    def mixed(self, fresh: bool) -> Tensor:
+        """Each step by Eq. 6, with the noise of the visit (fresh), or with the guessed noise, which is DDIM."""
         x = self.x
         for k, t in enumerate(self.grid):
             ab_t = self.alpha_bar[t]
             ab_s = self.alpha_bar[self.grid[k + 1]] if k + 1 < len(self.grid) else torch.ones_like(ab_t)
             eps = self.slope[t] * x + self.shift[t]
-            x = _mixed(ab_s, (x - (1 - ab_t).sqrt() * eps) / ab_t.sqrt(), eps)
+            x = _mixed(ab_s, (x - (1 - ab_t).sqrt() * eps) / ab_t.sqrt(), self.noise[k] if fresh else eps)
         return x
 
 
@@ -282,8 +286,8 @@ def check_01_6(ancestral: Function) -> None:
             0.5 + torch.rand(steps, pixels, dtype=torch.float64),
             0.5 * _normal(steps, pixels),
         )
-        levels = torch.cat([alpha_bar[grid], torch.ones(1, dtype=torch.float64)])
-        early, first = levels[:-1], torch.cat([levels[:-1], alpha_bar[:1]])
+        one, early = torch.ones(1, dtype=torch.float64), alpha_bar[grid[1:]]
+        before = "the next level is that of the next *of the grid*, alpha_bar[grid[k + 1]]; you took alpha_bar[t - 1]"
 
         def alone(ab_t: Tensor, ab_s: Tensor, alpha_bar: Tensor = alpha_bar) -> Tensor:
             """alpha of the one step from t to t - 1."""
@@ -296,7 +300,7 @@ def check_01_6(ancestral: Function) -> None:
                 "the walk stops at the last step of the grid, where the picture is still noisy: one step is left, from "
                 "there to alpha_bar = 1": walk.end(early),
                 "the last step goes to the clean picture, where alpha_bar is 1; alpha_bar[0] is what is left after the "
-                "first step of noise": walk.end(first),
+                "first step of noise": walk.end(torch.cat([early, alpha_bar[:1]])),
                 "your last step adds noise, which nothing takes away any more: at alpha_bar = 1 the posterior has no "
                 "variance": walk.end(weight=lambda ab_t, ab_s: (1 - ab_t / ab_s).sqrt()),
                 "1 - alpha is the variance of the step forward (Ho et al.'s other choice); the posterior's was asked "
@@ -305,7 +309,18 @@ def check_01_6(ancestral: Function) -> None:
                 "you added no noise at all: x_s is drawn from the posterior, its mean is not enough": walk.end(
                     weight=lambda ab_t, ab_s: 0 * ab_t
                 ),
-                "that is DDIM, which keeps the guessed noise; here x_s is drawn from the posterior": walk.ddim(),
+                "that is DDIM, which keeps the guessed noise; here x_s is drawn from the posterior": walk.mixed(
+                    fresh=False
+                ),
+                "that noises the guessed picture anew (Eq. 6) and forgets x_t: the posterior takes both": walk.mixed(
+                    fresh=True
+                ),
+                before: walk.end(torch.cat([alpha_bar[grid[:-1] - 1], one])),
+                f"{before}, and after the last step there is no noise at all": walk.end(alpha_bar[grid - 1]),
+                "x_0 and x_t are swapped where you ask the posterior: the guessed picture comes first": walk.end(
+                    swapped=True
+                ),
+                "the shift is missing in the network's guess": replace(walk, shift=0 * walk.shift).end(),
                 "each step takes noise of its own: noise[k], not the same one again and again": walk.end(
                     drawn=torch.zeros_like(grid)
                 ),

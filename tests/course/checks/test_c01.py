@@ -142,6 +142,22 @@ def ancestral_by(**parts):
     return lambda *given: ancestral(*given, **parts)
 
 
+def ancestral_noising_anew(x, noise, grid, alpha_bar, slope, shift):
+    ends = [*alpha_bar[grid[1:]], torch.ones_like(alpha_bar[0])]
+    for t, ab_s, fresh in zip(grid, ends, noise, strict=True):
+        x0 = (x - (1 - alpha_bar[t]).sqrt() * (slope[t] * x + shift[t])) / alpha_bar[t].sqrt()
+        x = ab_s.sqrt() * x0 + (1 - ab_s).sqrt() * fresh
+    return x
+
+
+def level_before(grid, ab, k):
+    return ab[grid[k] - 1]
+
+
+def level_before_but_at_the_end(grid, ab, k):
+    return ab[grid[k] - 1] if k + 1 < len(grid) else torch.ones_like(ab[0])
+
+
 def one_noise(x, noise, *rest):
     return ancestral(x, noise[:1].expand_as(noise), *rest)
 
@@ -322,6 +338,11 @@ WRONG = [
     (check_01_6, ancestral_by(weight=lambda variance, k: 0), "no noise at all"),
     (check_01_6, ancestral_with_ddim, "that is DDIM"),
     (check_01_6, one_noise, "noise of its own"),
+    (check_01_6, ancestral_noising_anew, "noises the guessed picture anew"),
+    (check_01_6, ancestral_by(after=level_before_but_at_the_end), r"you took alpha_bar\[t - 1\]$"),
+    (check_01_6, ancestral_by(after=level_before), r"you took alpha_bar\[t - 1\], and after the last"),
+    (check_01_6, ancestral_by(step=lambda x0, x_t, *ab: posterior(x_t, x0, *ab)), "x_0 and x_t are swapped"),
+    (check_01_6, lambda *given: ancestral(*given[:-1], 0 * given[-1]), "the shift is missing"),
     (check_01_6, alpha_of_one_step, r"next of the grid\*, not t - 1"),
     (check_01_6, ancestral_by(step=alpha_bar_for_alpha), r"you took alpha_bar\[t\]"),
     (check_01_6, ancestral_by(asked=lambda grid, k: [*grid[1:], 0][k]), "where x is, at t"),
