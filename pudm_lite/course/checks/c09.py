@@ -182,10 +182,10 @@ def check_09_5(weight_of_each: Function) -> None:
     """p_U(c) - beta p_S(c) by counting; two of the concepts are sensitive and have less left than nothing."""
     for _ in range(3):
         k, beta = 5, float(0.15 + 0.1 * _uniform())
-        labels_s = torch.cat([torch.tensor([1, 4, 4]), torch.randint(0, 2, (8,)) * 3 + 1])
+        labels_s = torch.cat([torch.tensor([1, 3, 3]), torch.randint(0, 2, (8,)) * 2 + 1])
         n_n = int(torch.randint(60, 90, ()))
-        normal = torch.tensor([0, 2, 3])[torch.randint(3, (n_n,))]
-        labels_u = torch.cat([normal, torch.tensor([0, 2, 3, 1, 4]), torch.tensor([1, 4]).repeat(2)])
+        normal = torch.tensor([0, 2, 4])[torch.randint(3, (n_n,))]  # S lacks the last concept, too
+        labels_u = torch.cat([normal, torch.tensor([0, 2, 3, 1, 4]), torch.tensor([1, 3]).repeat(2)])
         labels_u = labels_u[torch.randperm(len(labels_u))]
         of_u, of_s = (torch.bincount(labels, minlength=k).double() for labels in (labels_u, labels_s))
         p_u, p_s = of_u / len(labels_u), of_s / len(labels_s)

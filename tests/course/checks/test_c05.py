@@ -156,6 +156,18 @@ def both_halves(x_u, x_s):
     return (best_bin(first(b), first(d)).beta + best_bin(second(a), second(c)).beta) / 2
 
 
+def half_of_u_alone(x_u, x_s):
+    """S is scored by a classifier that was trained on it."""
+    a, b = x_u[torch.randperm(len(x_u))].chunk(2)
+    score = discriminant(a, x_s)
+    return tail(score(b), score(x_s))
+
+
+def seeded(x_u, x_s):
+    torch.manual_seed(36)
+    return estimator()(x_u, x_s)
+
+
 def means_of_probabilities(z_u, z_s):
     """Elkan and Noto's: right where nothing normal looks sensitive."""
     return z_u.sigmoid().mean() / z_s.sigmoid().mean()
@@ -180,6 +192,7 @@ RIGHT = [
     (check_05_5, through_the_normal_share_05_5),
     (check_05_5, loop_05_5),
     (check_05_6, estimator()),
+    (check_05_6, seeded),
     (check_05_6, lambda x_u, x_s: float(estimator(read=lambda u, s: best_bin(u, s).beta)(x_u, x_s))),
 ]
 
@@ -245,6 +258,7 @@ WRONG = [
     wrong(check_05_6, estimator(read=lambda u, s: (u > 0).float().mean()), "calls sensitive"),
     wrong(check_05_6, estimator(read=means_of_probabilities), "an average over all scores"),
     wrong(check_05_6, estimator(halves=False), "knows S by heart"),
+    wrong(check_05_6, half_of_u_alone, "classifier has not seen"),
     wrong(check_05_6, lambda x_u, x_s: min(0.5, float(estimator()(x_u, x_s))), "wherever it is well counted"),
     wrong(check_05_6, lambda x_u, x_s: 0.3, "where the piles overlap you are 0.10 too low|too low"),
     wrong(check_05_6, lambda x_u, x_s: math.nan, "inf or nan"),

@@ -194,6 +194,7 @@ WRONG = [
     wrong(check_09_5, lambda u, s, b, k: weight_of_each(u, s, 1.0, k), "beta is missing"),
     wrong(check_09_5, lambda u, s, b, k: weight_of_each(u, s, -b, k), "a plus"),
     wrong(check_09_5, lambda u, s, b, k: weight_of_each(u, s, b, k) / (1 - b), "that is p_N"),
+    wrong(check_09_5, lambda u, s, b, k: torch.bincount(u) / len(u) - b * torch.bincount(s) / len(s), "size of tensor"),
     wrong(check_09_5, lambda *a: weight_of_each(*a).clamp(min=0), "do not cut it off"),
     wrong(check_09_5, lambda u, s, b, k: shares_of(u, k), "nothing is taken away"),
     wrong(check_09_5, lambda u, s, b, k: (1 - b) * shares_of(u, k) - b * shares_of(s, k), "the mixture already"),
