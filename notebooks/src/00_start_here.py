@@ -194,7 +194,7 @@ print(f"below 2.5, where in Eq. 12 the push balances the pull of those hidden in
 # | `08_finetuning_celeba` | fine-tune a Diffusers pipeline, fit it into a GPU, decide the clamp over pieces | images replaced one by one; Tables 4 and 5 in miniature |
 # | `09_conditional_guidance` | write Eq. 20 and guidance; say what a PU risk does for each condition | what guidance draws and what it only names; a sensitive digit that is asked for |
 #
-# Read them in this order (01b is the theory, and nothing later needs it); each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. An exercise marked * is a larger piece of work, forty minutes or more, and can be left out. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
+# Read them in this order (01b is the theory, and nothing later needs it); each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. An exercise marked * is a larger piece of work, half an hour or more, and can be left out. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
 
 # %% [markdown]
 # ## Try it
