@@ -789,7 +789,7 @@ try:
 except NotImplementedError:
     print("exercise 03.7 is not written yet: no paths to draw")
 else:
-    figure, (whole, near) = plt.subplots(1, 2, figsize=(10.2, 4.0), width_ratios=(1.55, 1))
+    figure, (whole, near) = plt.subplots(1, 2, figsize=(10.2, 4.0), width_ratios=(1.3, 1))
     for ax in (whole, near):
         for p, colour, dash, label in (
             (one_normal, style.BLUE, "-", "normal points"),
@@ -810,11 +810,11 @@ else:
             ax.plot(*lowest, "x", color=colour, ms=9, mew=2)
             ax.plot(*end, mark, color=colour, ms=9, mew=2, mfc="white", label=f"assumed β = {beta}")
         print(
-            f"beta {beta}: ends around ({end[0]:+.3f}, {end[1]:+.3f}), ± ({spread[0]:.3f}, {spread[1]:.3f}) from step to "
-            f"step; the normal part is lowest at ({lowest[0]:+.3f}, {lowest[1]:+.3f}); line 7 in "
+            f"beta {beta}: ends around ({end[0]:+.3f}, {end[1]:+.3f}), sd ({spread[0]:.3f}, {spread[1]:.3f}) over the last "
+            f"quarter; the normal part is lowest at ({lowest[0]:+.3f}, {lowest[1]:+.3f}); line 7 in "
             f"{seven.float().mean():.1%} of the steps"
         )
-    whole.set(xlim=(-1.0, 0.9), ylim=(-0.5, 0.65), xlabel="first coordinate", ylabel="second coordinate")
+    whole.set(xlim=(-1.0, 0.9), ylim=(-0.8, 0.65), xlabel="first coordinate", ylabel="second coordinate")
     near.set(xlim=(-0.46, -0.14), ylim=(-0.16, 0.16), xlabel="first coordinate", title="enlarged: around (-0.3, 0)")
     for ax in (whole, near):
         ax.set_aspect("equal")
@@ -832,7 +832,7 @@ else:
 #
 # <details><summary>Two pulls along the line</summary>
 #
-# Call $Z$ the normal part of a batch. Lines 5 and 7 follow its gradient once down and once up, by its sign; on average that is the gradient of $\mathbb E|Z|$. On the dotted line $Z$ is about 0 on average, so $\mathbb E|Z|$ is its *scatter*, which is smaller the nearer the centre is to $\mathcal S$: there the $\ell$ on the few points of $\mathcal S$ are small and alike. That pulls along the line towards $\mathcal S$. In the steps of line 5 the push, $\beta\,\nabla\mathcal L_{\mathcal S}^+$, pulls away from $\mathcal S$. At the place where the path stays the two are equally strong. (So it depends on the size of the batch, which no minimum of a risk would.)
+# Call $Z$ the normal part of a batch. Lines 5 and 7 follow its gradient once down and once up, by its sign; on average that is the gradient of $\mathbb E|Z|$. On the dotted line $Z$ is about 0 on average, so $\mathbb E|Z|$ is its *scatter*, which is smaller the nearer the centre is to $\mathcal S$: there the $\ell$ on the few points of $\mathcal S$ are small and alike. That pulls along the line towards $\mathcal S$. In the steps of line 5 the push, $\beta\,\nabla\mathcal L_{\mathcal S}^+$, pulls away from $\mathcal S$. At the place where the path stays the two are equally strong. So it depends on the size of the batch, which no minimum of a risk would: with batches four times as large the scatter is half as large, and the path comes to stay farther from $\mathcal S$, around (−0.56, 0.54). (Try it: `64` and `16` in the cell above.)
 # </details>
 #
 # ## What to take along
