@@ -196,7 +196,7 @@ print(f"below 2.5, where in Eq. 12 the push balances the pull of those hidden in
 # | `10_concept_erasing` | write ESD's target, UCE's closed form, the step and the search of adversarial preservation; attack an erased model | who pays for an erasure; a digit that comes back by another address |
 # | `11_stable_diffusion` | edit Stable Diffusion and prove what changed; count memory and time; read a table of exposure rates | where the prompt enters; what the tokenizer reads; a push that is 0 |
 #
-# Read them in this order (01b is the theory, and nothing later needs it); each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. An exercise marked * is a larger piece of work, forty minutes or more, and can be left out. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
+# Read them in this order (01b is the theory, and nothing later needs it); each of 01 to 05 takes an evening, about two hours with its exercises (`INSTRUCTOR.md` says what to leave out in a 90-minute lab), and runs in minutes. An exercise marked * is a larger piece of work, half an hour or more, and can be left out. The folder `student/` holds the same notebooks with the exercises open: write in those. `NOTATION.md` has every letter and word on one page; `EQUATIONS.md` ties each formula to its function and its test; `INSTRUCTOR.md` is for those who teach.
 
 # %% [markdown]
 # ## Try it

@@ -789,30 +789,51 @@ try:
 except NotImplementedError:
     print("exercise 03.7 is not written yet: no paths to draw")
 else:
-    figure, ax = plt.subplots(figsize=(6.6, 4.0))
-    for p, colour, dash in ((one_normal, style.BLUE, "-"), (one_sensitive, style.ORANGE, "--")):
-        ax.contour(axis, axis, p.density(plane).view(81, 81), levels=[0.5, 2.0], colors=colour, linestyles=dash, alpha=0.4)
+    figure, (whole, near) = plt.subplots(1, 2, figsize=(10.2, 4.0), width_ratios=(1.3, 1))
+    for ax in (whole, near):
+        for p, colour, dash, label in (
+            (one_normal, style.BLUE, "-", "normal points"),
+            (one_sensitive, style.ORANGE, "--", "sensitive points"),
+        ):
+            density = p.density(plane).view(81, 81)
+            ax.contour(axis, axis, density, levels=[0.5, 2.0], colors=colour, linestyles=dash, alpha=0.4)
+            ax.plot([], [], color=colour, ls=dash, alpha=0.4, label=label)  # contours have no entry in a legend
+        normal = mixed(land, 0.5, 0.2, "nnpu")[1]
+        ax.contour(land.centres, land.centres, normal, levels=[0], colors=style.PINK, linestyles=":")
+        ax.plot([], [], color=style.PINK, ls=":", label="normal part 0 at β = 0.5")
     for (beta, (path, seven)), colour, mark in zip(paths.items(), (style.GREEN, style.BLACK, style.PINK), "os^"):
         lowest = (0.8 * one_normal.mean() + (0.2 - beta) * one_sensitive.mean()) / (1 - beta)
-        end = path[-len(path) // 4 :].mean(0)
-        ax.plot(*path.T, color=colour, lw=0.8, alpha=0.8)
-        ax.plot(*end, mark, color=colour, ms=8, mec="white", label=f"assumed β = {beta}")
-        ax.plot(*lowest, "x", color=colour, ms=9, mew=2)
+        last = path[-len(path) // 4 :]
+        end, spread = last.mean(0), last.std(0)
+        for ax in (whole, near):
+            ax.plot(*path.T, color=colour, lw=0.8, alpha=0.6)
+            ax.plot(*lowest, "x", color=colour, ms=9, mew=2)
+            ax.plot(*end, mark, color=colour, ms=9, mew=2, mfc="white", label=f"assumed β = {beta}")
         print(
-            f"beta {beta}: ends around ({end[0]:+.3f}, {end[1]:+.3f}), the normal part is lowest at ({lowest[0]:+.3f}, "
-            f"{lowest[1]:+.3f}); line 7 in {seven.float().mean():.1%} of the steps"
+            f"beta {beta}: ends around ({end[0]:+.3f}, {end[1]:+.3f}), sd ({spread[0]:.3f}, {spread[1]:.3f}) over the last "
+            f"quarter; the normal part is lowest at ({lowest[0]:+.3f}, {lowest[1]:+.3f}); line 7 in "
+            f"{seven.float().mean():.1%} of the steps"
         )
-    ax.contour(land.centres, land.centres, mixed(land, 0.5, 0.2, "nnpu")[1], levels=[0], colors=style.PINK, linestyles=":")
-    ax.set(xlim=(-1.0, 0.9), ylim=(-0.5, 0.65), aspect="equal", xlabel="first coordinate", ylabel="second coordinate")
-    ax.legend(fontsize=9, loc="upper right")
+    whole.set(xlim=(-1.0, 0.9), ylim=(-0.8, 0.65), xlabel="first coordinate", ylabel="second coordinate")
+    near.set(xlim=(-0.46, -0.14), ylim=(-0.16, 0.16), xlabel="first coordinate", title="enlarged: around (-0.3, 0)")
+    for ax in (whole, near):
+        ax.set_aspect("equal")
+    whole.legend(fontsize=8, loc="lower right", ncols=2)
     style.show(
         figure,
         alt="Paths of the centre for three assumed shares: two end left of the middle of the normal points; the third "
-        "wanders along the line where its normal part is zero",
+        "comes to stay near one place on the line where its normal part is zero, far from its cross",
     )
 
 # %% [markdown]
-# **Reading it** (lab mode). With $\beta = 0.1$ and 0.2 the centre walks down and stays, a little to the left of its cross: the push, which the cross leaves out, adds some distance from $\mathcal S$, as the star of Section 4 did. With $\beta = 0.5$ it does not arrive anywhere. Its cross lies deep where the normal part is negative, and the star of Eq. 19 stood at the edge of the picture; but Algorithm 1 does not minimise Eq. 19. As soon as the normal part of a batch is below zero it steps back, which here is every second step, and so it wanders along the dotted line and never comes to rest. Training can log what says so: the share of steps on line 7, and a normal part that stays near zero however long one trains. (Over-fitting looks the same in these two numbers. But here every batch is fresh, so there is nothing to over-fit.)
+# **Reading it** (lab mode). With $\beta = 0.1$ and 0.2 the centre walks down and stays, a little to the left of its cross: the push, which the cross leaves out, adds some distance from $\mathcal S$, as the star of Section 4 did. With $\beta = 0.5$ it never gets to its cross. That lies deep where the normal part is negative, and the star of Eq. 19 stood at the edge of the picture; but Algorithm 1 does not minimise Eq. 19. As soon as the normal part of a batch is below zero it steps back, which here is every second step, and so it comes to stay near one place on the dotted line. (It stays there ten times as long, too; and from a start below, at the mirror image of that place.) Training can log what says so: the share of steps on line 7, and a normal part that stays near zero however long one trains. (Over-fitting looks the same in these two numbers. But here every batch is fresh, so there is nothing to over-fit.)
+#
+# Why at that place of the line? Think before you unfold it: which two things can still pull *along* the line?
+#
+# <details><summary>Two pulls along the line</summary>
+#
+# Call $Z$ the normal part of a batch. Lines 5 and 7 follow its gradient once down and once up, by its sign; on average that is the gradient of $\mathbb E|Z|$. On the dotted line $Z$ is about 0 on average, so $\mathbb E|Z|$ is its *scatter*, which is smaller the nearer the centre is to $\mathcal S$: there the $\ell$ on the few points of $\mathcal S$ are small and alike. That pulls along the line towards $\mathcal S$. In the steps of line 5 the push, $\beta\,\nabla\mathcal L_{\mathcal S}^+$, pulls away from $\mathcal S$. At the place where the path stays the two are equally strong. So it depends on the size of the batch, which no minimum of a risk would: with batches four times as large the scatter is half as large, and the path comes to stay farther from $\mathcal S$, around (−0.56, 0.54). (Try it: `64`, `16` and `80` in the cell above.)
+# </details>
 #
 # ## What to take along
 #

@@ -252,8 +252,8 @@ def check_05_6(estimate_share: Function) -> None:
             f"here S is drawn just like U, so all of U may be sensitive, and you found {found:.2f}: your classifier "
             "knows S by heart; score the half that it was not trained on"
         )
-    if found < 0.8:
+    if found < 0.75:
         raise WrongAnswer(
-            f"here S is drawn just like U: q_u / q_p is about 1 wherever it is well counted, and you found {found:.2f}; "
-            "were all scores those of images that the classifier has not seen?"
+            f"here S is drawn just like U: q_u / q_p is about 1 wherever it is well counted; you found {found:.2f}: "
+            "has the classifier seen an image that you score?"
         )

@@ -258,7 +258,7 @@ WRONG = [
     wrong(check_05_6, estimator(read=lambda u, s: (u > 0).float().mean()), "calls sensitive"),
     wrong(check_05_6, estimator(read=means_of_probabilities), "an average over all scores"),
     wrong(check_05_6, estimator(halves=False), "knows S by heart"),
-    wrong(check_05_6, half_of_u_alone, "classifier has not seen"),
+    wrong(check_05_6, half_of_u_alone, "has the classifier seen"),
     wrong(check_05_6, lambda x_u, x_s: min(0.5, float(estimator()(x_u, x_s))), "wherever it is well counted"),
     wrong(check_05_6, lambda x_u, x_s: 0.3, "where the piles overlap you are 0.10 too low|too low"),
     wrong(check_05_6, lambda x_u, x_s: math.nan, "inf or nan"),
