@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny_pipelines import tokenizer
 
+from pudm_lite.course.tiny_stable import tokenizer
 from pudm_lite.errors import UserError
 from pudm_lite.measures import prompted
 from pudm_lite.measures.prompted import clip_scores, lpips
