@@ -41,20 +41,12 @@ class Edit:
 
 def save_edit(path: Path, before: nn.Module, changed: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write what `apply_edit` reads. before: the network that the edit was made from."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     fits = {name: fingerprint(before, dtype) for name, dtype in PRECISIONS.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in changed.items()}
     metadata = {"edit": json.dumps({"about": about, "fits": fits})}
-
-    def save(temporary: Path) -> None:
-        try:
-            save_file(tensors, temporary, metadata)
-        except SafetensorError as error:  # what it makes of a full disk
-            raise OSError(None, str(error)) from None
-
-    write_whole(path, save)
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
 def read_edit(path: Path) -> Edit:

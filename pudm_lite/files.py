@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from .errors import UserError
 
 
@@ -31,8 +33,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         _to_disk(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        raise _refused(path, error.strerror) from None
+    except (OSError, SafetensorError) as error:
+        raise _refused(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,7 +45,9 @@ def _to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _refused(path: Path, why: str | None) -> UserError:
+def _refused(path: Path, error: OSError | SafetensorError) -> UserError:
+    """For what was not written: safetensors has an error of its own for a full disk."""
+    why = getattr(error, "strerror", None) or str(error)
     return UserError(f"cannot write {path} ({why}): make room, or choose another folder with --out")
 
 
@@ -87,8 +91,6 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises UserError when the disk is full; what was at `path` stays as it was.
     """
-    from safetensors import SafetensorError
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp") as name:
@@ -106,7 +108,7 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
                     os.replace(old, path)
                 raise
     except (OSError, SafetensorError) as error:
-        raise _refused(path, getattr(error, "strerror", None) or str(error)) from None
+        raise _refused(path, error) from None
 
 
 def write_tensors(path: Path, state: Any) -> None:

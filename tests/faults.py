@@ -799,7 +799,10 @@ FAULTS = [
     *faults(
         "edits.py",
         "test_edits.py",
-        ("    write_whole(path, save)\n", "    save(path)\n"),
+        (
+            "write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))",
+            "save_file(tensors, path, metadata)",
+        ),
         ("if not fits or not shapes:", "if not shapes:"),
         ("if not fits or not shapes:", "if not fits:"),
         ('digest.update(f"{name} {tuple(tensor.shape)}".encode())', 'digest.update(f"{name}".encode())'),

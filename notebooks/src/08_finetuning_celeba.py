@@ -421,7 +421,7 @@ check_08_2(half_way)
 # %% [markdown]
 # ## 6. What lies in the memory of a GPU
 #
-# *The question: does CelebA at 256 x 256 fit a free GPU, with 15 GiB?* Training keeps, for every one of $P$ weights, in float32 (4 bytes): the weight, its gradient, AdamW's two moments, and the moving average that is sampled from:
+# *The question: does CelebA at 256 x 256 fit a free GPU, with 15 GiB?* Training keeps, for every one of $P$ weights, in float32 (4 bytes): the weight, its gradient, AdamW's two moments, and the moving average that is sampled from (Section 5.3 of the paper names no average, nor a clip of the gradient; here the average is kept, `ema_power`, and nothing is clipped):
 #
 # $$4P + 4P + 8P + 4P = 20P \text{ bytes.}$$
 #
@@ -753,7 +753,8 @@ for a, b in (("celeba-male", "celeba-female"), ("cifar10-vehicles", "cifar10-ani
 # pudm train --experiment celeba-male --method nnpu --network paper --pretrained google/ddpm-celebahq-256 \
 #     --set mixed_precision=fp16 gradient_checkpointing=1
 # pudm sweep --experiment celeba-male celeba-female --method pretrained unsupervised supervised nnpu \
-#     --seed 0 1 2 3 4 --network paper --pretrained google/ddpm-celebahq-256 --out outputs/celeba
+#     --seed 0 1 2 3 4 --network paper --pretrained google/ddpm-celebahq-256 \
+#     --set mixed_precision=fp16 gradient_checkpointing=1 --out outputs/celeba
 # ```
 #
 # How long? An **estimate, not run here**, from counted operations and an *assumed* speed of a free T4, 10 TFLOP/s in fp16 (its data sheet says 65; networks reach a part of that). With checkpointing an image trained on costs four forward passes.

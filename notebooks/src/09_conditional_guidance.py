@@ -37,9 +37,10 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from pudm_lite.conditional import Condition, Conditional, concept_table, likeness
+from pudm_lite.conditional import Condition, concept_table, likeness
 from pudm_lite.course.checks.c09 import check_09_1, check_09_2, check_09_3, check_09_4, check_09_5
 from pudm_lite.course.guidance import Line, flow, normalised, noised, quantile_noise
+from pudm_lite.course.labs import conditional_digits
 from pudm_lite.course.widgets.w09 import guidance_figure, widget09_guidance
 from pudm_lite.datasets import mnist, to_model
 from pudm_lite.diffusion import Process, ell
@@ -48,9 +49,8 @@ from pudm_lite.erasing.measures import draw_prompted, drawn, rate
 from pudm_lite.measures.metrics import frechet_distance, frechet_floor
 from pudm_lite.results import style
 from pudm_lite.runs.experiments import experiment
-from pudm_lite.runs.running import make_trainer, material
 from pudm_lite.runs.machine import mode
-from pudm_lite.runs.shipped import SHIPPED_DIGITS, allowed, shipped, shipped_conditional
+from pudm_lite.runs.running import material
 from pudm_lite.training import Trainer
 
 style.use()
@@ -75,24 +75,8 @@ print(f"mode: {MODE}; {EACH} samples for each digit and guidance, {PU_STEPS} ste
 #
 # One more trick is needed for what comes later. Now and then (one image in ten, `label_drop`) the network is not told the label of an image, but a further concept that stands for no condition, **null**, written $\varnothing$. So one network learns eleven answers. Open one that was trained so on all 60,000 digits, and compare two of its answers about the same noisy picture: told what it is, and told something else.
 
-
 # %% tags=["expected"]
-def start() -> Conditional:
-    """A conditional model of all ten digits: the shipped one in lab mode, else one that is trained now."""
-    if allowed():
-        row = shipped(SHIPPED_DIGITS).row
-        print(f"shipped: {row['steps']:,} steps of {row['batch_size']} images, label_drop {row['label_drop']}")
-        return shipped_conditional()
-    exp = experiment("mnist-digits", "unsupervised", conditional=1, **SETTINGS)
-    digits = material(exp)
-    trainer = make_trainer(exp, digits, FOLDER / exp.name)
-    for _ in trainer:
-        pass
-    print(f"trained now: {exp.train.steps:,} steps of {exp.train.batch_size} images, label_drop {exp.train.label_drop}")
-    return Conditional(trainer.ema, trainer.process, digits.concepts())
-
-
-model = start()
+model = conditional_digits(FOLDER, **SETTINGS)
 table, process = model.concepts, model.process
 device = "cuda" if torch.cuda.is_available() else "cpu"
 model.network.to(device, memory_format=torch.channels_last)

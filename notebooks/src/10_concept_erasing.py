@@ -37,7 +37,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pudm_lite.conditional import Conditional
 from pudm_lite.course.checks.c10 import (
     check_10_1,
     check_10_2,
@@ -47,6 +46,7 @@ from pudm_lite.course.checks.c10 import (
     check_10_6,
     check_10_7,
 )
+from pudm_lite.course.labs import conditional_digits
 from pudm_lite.course.widgets.w10 import widget10_edits
 from pudm_lite.datasets import data_folder
 from pudm_lite.draws import generator
@@ -71,8 +71,7 @@ from pudm_lite.runs.erase_bench import RETRAINED
 from pudm_lite.runs.erasing_samples import read_samples
 from pudm_lite.runs.experiments import experiment
 from pudm_lite.runs.machine import mode
-from pudm_lite.runs.running import make_trainer, material
-from pudm_lite.runs.shipped import SHIPPED_DIGITS, allowed, shipped, shipped_conditional
+from pudm_lite.runs.running import material
 from pudm_lite.sampling import draw
 
 style.use()
@@ -95,26 +94,9 @@ print(f"mode: {MODE}; digit {DIGIT} shall go; {EACH} samples of each digit and m
 #
 # With ten classes $k=1$ says most. Both are shares of a few dozen images, so they need intervals (notebook 04). We shall compare methods that differ by a few images in a hundred; without intervals one reads noise.
 
-
 # %% tags=["expected"]
-def start() -> Conditional:
-    """A conditional model of all ten digits: the shipped one in lab mode, else one that is trained now."""
-    if allowed():
-        row = shipped(SHIPPED_DIGITS).row
-        print(f"shipped: {row['steps']:,} steps of {row['batch_size']} images")
-        return shipped_conditional()
-    short = {"steps": 2, "batch_size": 16} if MODE == "fast" else {}
-    exp = experiment("mnist-digits", "unsupervised", conditional=1, **short)
-    digits = material(exp)
-    trainer = make_trainer(exp, digits, folder / exp.name)
-    for _ in trainer:
-        pass
-    print(f"trained now: {exp.train.steps:,} steps of {exp.train.batch_size} images")
-    return Conditional(trainer.ema.cpu(), trainer.process, digits.concepts())
-
-
 folder = Path(tempfile.mkdtemp()) if MODE == "fast" else Path("../outputs/lab")  # what is trained here is kept there
-model = start()
+model = conditional_digits(folder, **({"steps": 2, "batch_size": 16} if MODE == "fast" else {}))
 model.network.to(memory_format=torch.channels_last)
 table, process = model.concepts, model.process
 names, erased = table.names, table.index(DIGIT)

@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
         ) from None
     exp = experiment(album_of(options) or options.experiment)
     _check(images, options.images, exp)
+    # Only now, when nothing is left to refuse: these load Diffusers, which takes seconds.
     from ..runs.measuring import measures
     from ..runs.needs import unmeasured
     from ..runs.running import material

@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> None:
     named = [experiment(c, m, o.network, o.pretrained, **training) for c in data for m in o.method]
     refuse_idle(o, o.method, [exp.train for exp in named])
     tell_lacks(o, named)
+    # Only now, when nothing is left to refuse: these load Diffusers, which takes seconds.
     from ..runs.keeping import run_and_keep
     from ..runs.launch import launch
     from ..runs.logbook import beside

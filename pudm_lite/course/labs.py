@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..conditional import Conditional
 from ..datasets import source
+from ..diffusion import Process
 from ..errors import UserError
 from ..measures.inception import require_weights
 from ..measures.judge import judge_of
@@ -17,6 +19,8 @@ from ..runs.bench import forward_gflop
 from ..runs.experiments import Experiment, experiment
 from ..runs.keeping import Kept, kept, run_and_keep
 from ..runs.machine import mode
+from ..runs.running import make_trainer, material
+from ..runs.shipped import SHIPPED_DIGITS, allowed, shipped, shipped_conditional
 from ..sampling import half_precision
 from ..splits import DIGITS, named_configuration
 
@@ -168,3 +172,23 @@ def estimated_minutes(plan: Plan, drawn: int = 0, tflops: float = T4_TFLOPS) -> 
         images = drawn / len(plan.methods) or exp.n_samples
         sampling += forward * exp.sampler_steps * images / tflops / 60
     return training, sampling
+
+
+def conditional_digits(folder: Path, **training: Any) -> Conditional:
+    """A conditional model of the ten digits, and a line that says which: the shipped one where `allowed`, else one that
+    is trained now, or gone on with in `folder`. training: settings that are not the recipe's.
+
+    It lies on the CPU."""
+    if allowed():
+        row = shipped(SHIPPED_DIGITS).row
+        model, how = shipped_conditional(), "shipped"
+    else:
+        exp = experiment("mnist-digits", "unsupervised", conditional=1, **training)
+        digits = material(exp)
+        trainer = make_trainer(exp, digits, folder / exp.name)
+        for _ in trainer:
+            pass
+        process = Process(trainer.process.alpha_bar.cpu(), trainer.process.prediction)
+        model, row, how = Conditional(trainer.ema.cpu(), process, digits.concepts()), exp.as_row(), "trained now"
+    print(f"{how}: {row['steps']:,} steps of {row['batch_size']} images, label_drop {row['label_drop']}")
+    return model

@@ -8,7 +8,7 @@ from make_believe import device
 from tiny_sets import write_cifar10
 
 from pudm_lite.course import labs
-from pudm_lite.course.labs import Lab, Plan, choose, estimated_minutes, missing, smooth
+from pudm_lite.course.labs import Lab, Plan, choose, conditional_digits, estimated_minutes, missing, smooth
 from pudm_lite.errors import UserError
 from pudm_lite.measures.judge import DigitNet, Judge, judge_file, save_judge
 from pudm_lite.runs.bench import forward_gflop
@@ -132,3 +132,13 @@ def test_a_smoothed_curve_is_a_running_mean_that_leaves_out_batches_without_the_
     step, value = smooth(curve, parts=2)
     assert step.tolist() == [3, 4, 5]
     assert value.tolist() == [3, 5, 7]
+
+
+def test_a_conditional_model_of_the_digits_lies_on_the_cpu_also_where_a_gpu_trained_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PUDM_MODE", "fast")  # so that none is opened
+    with device():
+        model = conditional_digits(tmp_path, **TINY)
+        torch.logit(model.process.alpha_bar[:3].double()).numpy()  # as a figure takes it
+        assert next(model.network.parameters()).device.type == "cpu"
+    assert model.concepts.names == CLASSES["mnist"]
+    assert capsys.readouterr().out == "trained now: 1 steps of 8 images, label_drop 0.1\n"
