@@ -236,6 +236,8 @@ def check_10_5(choice: Function) -> None:
         logits, temperature = _normal(6).requires_grad_(), float(1.5 + _uniform())
         noise = -torch.empty(6, dtype=torch.float64).exponential_().log()
         noise[int(logits.argmin())] += 6  # the noise decides, so who leaves it out is seen
+        while (logits + noise).argmin() == (largest := int(logits.argmax())):
+            noise[largest] += 1  # that word would be taken for two reasons
         scores = (logits + noise).detach()
         soft = (scores / temperature).softmax(0)
         weights = choice(logits, noise, temperature)
